@@ -59,6 +59,7 @@ $(PY):
 INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing geomeq into $(VENV): about a minute"
 	$(INSTALL) -e '.[plot]'
 	@touch $@
 
@@ -68,6 +69,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(PY)
 
 # The test environment holds the two others.
 $(VENV)/.test: pyproject.toml constraints.txt | $(PY)
+	@echo "Installing geomeq and what its tests need into $(VENV): about a minute"
 	$(INSTALL) -e '.[test]'
 	$(if $(WHEELS),$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(WHEELS))
 	@touch $(VENV)/.demo $(VENV)/.docs $@
