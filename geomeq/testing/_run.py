@@ -1,0 +1,121 @@
+"""Runs a model for a check and leaves no trace: mode, buffers, random state and data stay as they were."""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.data import BaseData
+
+from geomeq.testing._elements import Element
+from geomeq.testing._move import Moved, attribute_types, copy_data, move
+
+#: A model, a layer, a transform: whatever turns a graph into tensors.
+Model = Callable[..., Any]
+
+
+@dataclass
+class Subject:
+    """What is being tested: a model, how to call it, and the graph it is called on.
+
+    Attributes:
+        model: The model.
+        data: The graph, raw where ``transform`` is given.
+        transform: Applied to the graph after the raw geometry has moved.
+        call: How to call the model on a graph.
+        types: Type of each attribute of ``data``.
+    """
+
+    model: Model
+    data: Data
+    irreps: Mapping[str, Any] | None = None
+    transform: Callable[[Data], Data] | None = None
+    call: Callable[[Any, Data], Any] | None = None
+    types: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, Data):
+            hint = "heterogeneous graphs are not supported" if isinstance(self.data, BaseData) else "wrap the tensors"
+            raise TypeError(f"data must be a torch_geometric Data or Batch, got {type(self.data).__name__}; {hint}")
+        if not callable(self.model):
+            raise TypeError(f"model must be an nn.Module or a function, got {type(self.model).__name__}")
+        self.types = attribute_types(self.data, self.irreps)
+
+    def prepare(self, element: Element | None = None) -> Moved:
+        """Returns a fresh graph, moved by ``element`` and then transformed, with the orders of its nodes and edges."""
+        moved = Moved(copy_data(self.data)) if element is None else move(self.data, element, self.types)
+        if self.transform is None:
+            return moved
+        # The transform may write edges in any order, so where they went is read off the result.
+        return Moved(self._transformed(moved.data), moved.node_order, None)
+
+    def _transformed(self, data: Data) -> Data:
+        assert self.transform is not None
+        if isinstance(data, Batch):  # most transforms see one graph at a time
+            return Batch.from_data_list([self.transform(part) for part in data.to_data_list()])
+        return self.transform(data)
+
+    def run(self, data: Data, seed: int) -> Any:
+        """Calls the model. The same seed gives the same random numbers inside the model."""
+        torch.manual_seed(seed)
+        return self.model(data) if self.call is None else self.call(self.model, data)
+
+
+@contextlib.contextmanager
+def undisturbed(model: Model, data: Data) -> Iterator[None]:
+    """Puts a model into evaluation mode for a while; afterwards everything is as it was."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    training = [m.training for m in modules]
+    buffers = [(b, b.detach().clone()) for m in modules for b in m.buffers(recurse=False) if b is not None]
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the state to protect)
+    devices = sorted({x.device.index for x in _tensors(data) if x.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for m in modules:
+                m.training = False  # what eval() does, but without calling a user's override of train()
+            yield
+        finally:
+            for m, mode in zip(modules, training, strict=True):
+                m.training = mode
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _tensors(data: Data) -> list[Tensor]:
+    return [x for x in data.to_dict().values() if isinstance(x, Tensor)]
+
+
+def outputs(result: Any, name: str = "output") -> dict[str, Tensor]:
+    """Flattens what a model returned into named tensors: ``output``, ``output[0]``, ``output['force']``.
+
+    Raises:
+        ValueError: If there is no tensor in it.
+    """
+    found = dict(_flatten(result, name))
+    if not found:
+        got = "nothing (None)" if result is None else f"{type(result).__name__} without a tensor"
+        raise ValueError(f"the model returned {got}; return a tensor, or a tuple, dict or Data of tensors")
+    return found
+
+
+def _flatten(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value.detach()
+    elif isinstance(value, Data):
+        for key, part in value.to_dict().items():
+            yield from _flatten(part, f"{name}.{key}")
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _flatten(part, f"{name}[{key!r}]")
+    elif isinstance(value, (tuple, list)):
+        for k, part in enumerate(value):
+            yield from _flatten(part, f"{name}[{k}]")
