@@ -60,7 +60,10 @@ def periodic_radius_edges(
     radius = read_cutoff(cutoff, tolerance)
     num_graphs = 1 if points.batch is None or points.num == 0 else int(points.batch.amax()) + 1
     cells = _read_cells(pos, cell, num_graphs, points.batch is not None)
-    periodic = _read_pbc(pbc, cells.size(0), pos.device)
+    periodic = _read_pbc(pbc, max(num_graphs, cells.size(0)), pos.device)
+    if cells.size(0) != periodic.size(0):
+        num_cells = max(cells.size(0), periodic.size(0))
+        cells, periodic = cells.expand(num_cells, 3, 3), periodic.expand(num_cells, 3)
     cells = _complete(cells, periodic)
     if points.num == 0:
         return (torch.empty(2, 0, dtype=torch.long, device=pos.device),
@@ -93,8 +96,8 @@ def _read_cells(pos: Tensor, cell: Tensor, num_graphs: int, batched: bool) -> Te
     return cell.detach().to(torch.float64)
 
 
-def _read_pbc(pbc: bool | Sequence[bool] | Tensor, num_cells: int, device: torch.device) -> Tensor:
-    """Periodic directions of each cell, ``[B, 3]``."""
+def _read_pbc(pbc: bool | Sequence[bool] | Tensor, num_graphs: int, device: torch.device) -> Tensor:
+    """Periodic directions, ``[1, 3]`` or of each graph ``[B, 3]``."""
     flags = torch.as_tensor(pbc, device=device)
     if flags.dtype != torch.bool:
         if not bool(((flags == 0) | (flags == 1)).all()):
@@ -106,11 +109,9 @@ def _read_pbc(pbc: bool | Sequence[bool] | Tensor, num_cells: int, device: torch
         check_shape("pbc", flags, 3)
         flags = flags[None]
     check_shape("pbc", flags, "B", 3)
-    if flags.size(0) not in (1, num_cells):
-        raise ValueError(
-            f"pbc must have shape [3] or [{num_cells}, 3] as there are {num_cells} cells, got {list(flags.shape)}"
-        )
-    return flags.expand(num_cells, 3)
+    if flags.size(0) not in (1, num_graphs):
+        raise ValueError(f"pbc must have shape [3] or [{num_graphs}, 3] (one row per graph), got {list(flags.shape)}")
+    return flags
 
 
 def _complete(cells: Tensor, periodic: Tensor) -> Tensor:
@@ -124,8 +125,8 @@ def _complete(cells: Tensor, periodic: Tensor) -> Tensor:
     for number, directions in enumerate(count.tolist()):
         if directions and not float(singular[number, directions - 1]) > _FLAT:
             raise ValueError(
-                f"cell {number} has no volume: its periodic vectors {cells[number][periodic[number]].tolist()} are zero "
-                "or linearly dependent; set pbc=False along directions that do not repeat"
+                f"cell {number} has no volume: its periodic vectors {cells[number][periodic[number]].tolist()} are "
+                "zero or linearly dependent; set pbc=False along directions that do not repeat"
             )
     # the n-th free row takes the n-th vector of the null space
     place = ((~periodic).long().cumsum(dim=1) - 1 + count[:, None]).clamp(max=2)

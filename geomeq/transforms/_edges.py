@@ -109,6 +109,6 @@ def reject_coincident(data: Data, pos: Tensor, edge_index: Tensor, offset: Tenso
     z = data.get("z")
     element = f" (z = {int(z[a])} and {int(z[b])})" if isinstance(z, Tensor) and z.numel() == pos.size(0) else ""
     raise ValueError(
-        f"points {a} and {b}{element} coincide at {pos[a].tolist()}: the edge between them has no direction; repair the "
-        f"structure, or use {transform}(..., allow_coincident=True) with layers that bear edges of length zero"
+        f"points {a} and {b}{element} coincide at {pos[a].tolist()}: the edge between them has no direction; repair "
+        f"the structure, or use {transform}(..., allow_coincident=True) with layers that bear edges of length zero"
     )

@@ -51,7 +51,7 @@ class NearestGraph(BaseTransform):
         pbc = data.get("pbc")
         if data.get("cell") is not None and (pbc is None or bool(torch.as_tensor(pbc).any())):
             raise ValueError(
-                "NearestGraph does not see periodic images, but the data has a cell; use CutoffGraph, or delete data.cell"
+                "NearestGraph does not see periodic images, but the data has a cell; use CutoffGraph or remove it"
             )
         batch = graph_of_nodes(data, pos.size(0))
         edge_index = knn_edges(pos, self.k, batch, ties=self.ties, loop=self.loop)
