@@ -20,7 +20,9 @@ def data_verify() -> int:
     """Checks the bundled files against their checksums; returns the exit status, 1 if one is missing or damaged."""
     from geomeq.datasets._registry import verify_bundled
 
-    return verify_bundled()
+    verdicts = verify_bundled()
+    print("\n".join(map(str, verdicts)))
+    return 0 if all(verdict.ok for verdict in verdicts) else 1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,17 @@
 
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
+from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
 from geomeq.datasets.nbody import NBody
+from geomeq.datasets.qm9 import QM9
 
-__all__ = ["NBody", "cache_root", "fingerprint"]
+__all__ = [
+    "QM9",
+    "BundledFile",
+    "NBody",
+    "Verdict",
+    "cache_root",
+    "fingerprint",
+    "list_bundled",
+    "verify_bundled",
+]

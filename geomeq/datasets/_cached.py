@@ -178,6 +178,6 @@ def _check_storable(name: str, value: Any) -> None:
             _check_storable(name, part)
     elif not (value is None or isinstance(value, Tensor | bool | int | float | str)):
         raise TypeError(
-            f"pre_transform wrote the attribute {name!r} of type {type(value).__name__}, which cannot be stored without "
-            "pickle; store tensors, numbers or strings, or apply this transform at access with transform="
+            f"pre_transform wrote the attribute {name!r} of type {type(value).__name__}, which cannot be stored "
+            "without pickle; store tensors, numbers or strings, or apply this transform at access with transform="
         )

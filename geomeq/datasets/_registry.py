@@ -1,0 +1,107 @@
+"""The files that come with the package: where they are, whether they are whole."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from geomeq.datasets._raw import sha256_of, verified
+
+REINSTALL = (
+    "install geomeq again: pip install --force-reinstall --no-deps geomeq (or restore the file with git checkout)"
+)
+
+
+@dataclass(frozen=True)
+class BundledFile:
+    """One raw file that the package carries.
+
+    Args:
+        name: Its path below the folder of bundled data.
+        sha256: Hexadecimal.
+        size: In bytes.
+        licence: Of the data.
+        source: Where the data come from, and the script that makes the file.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    licence: str
+    source: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return bundled_folder() / self.name
+
+    def __str__(self) -> str:
+        return f"{self.name}  {self.size / 1e6:.2f} MB\n  licence: {self.licence}\n  source: {self.source}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What :func:`verify_bundled` found about one file.
+
+    Args:
+        file: Which one.
+        ok: Whether it is whole.
+        reason: ``"ok"``, or what is wrong and what to do.
+    """
+
+    file: BundledFile
+    ok: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}: {self.reason}"
+
+
+BUNDLED = (
+    BundledFile(
+        "qm9/qm9_subset.npz",
+        "fa2fb56559ee17a680b5ea1da06f0fe508160b0c4ffbe32f6a24e9bb143e0856",
+        1_465_844,
+        "CC0 1.0 (QM9), read from qm9pack 1.0.3 (MIT)",
+        "Ramakrishnan et al. (2014), doi:10.1038/sdata.2014.22; datasets/qm9/build.py",
+    ),
+)
+
+
+def bundled_folder() -> Path:
+    """The folder of the bundled data: inside an installed package, or ``datasets/`` of a checkout."""
+    installed = Path(__file__).parent / "_bundled"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "datasets"
+
+
+def bundled(name: str) -> Path:
+    """The path of a bundled file, after checking its sha256.
+
+    Args:
+        name: As in :func:`list_bundled`, such as ``"qm9/qm9_subset.npz"``.
+
+    Raises:
+        KeyError: If no such file is bundled.
+        FileNotFoundError: If the installation lacks it.
+        ValueError: If it is damaged.
+    """
+    entry = {file.name: file for file in BUNDLED}[name]
+    if not entry.path.is_file():
+        raise FileNotFoundError(f"the bundled file {entry.path} is missing; {REINSTALL}")
+    return verified(entry.path, entry.sha256, REINSTALL)
+
+
+def list_bundled() -> tuple[BundledFile, ...]:
+    """All files that come with the package."""
+    return BUNDLED
+
+
+def verify_bundled() -> tuple[Verdict, ...]:
+    """Compares every bundled file with its recorded sha256; a bad file is a verdict, not an error."""
+    return tuple(_verify(entry) for entry in BUNDLED)
+
+
+def _verify(entry: BundledFile) -> Verdict:
+    if not entry.path.is_file():
+        return Verdict(entry, False, f"missing: {entry.path}; {REINSTALL}")
+    if sha256_of(entry.path) != entry.sha256:
+        return Verdict(entry, False, f"damaged: {entry.path}; {REINSTALL}")
+    return Verdict(entry, True, "ok")
