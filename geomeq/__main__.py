@@ -8,21 +8,32 @@ from geomeq import __version__
 from geomeq._info import info
 
 
-def data_list() -> int:
-    """Prints the bundled files and returns the exit status 0."""
-    from geomeq.datasets._registry import list_bundled
+def show_info() -> int:
+    """Prints versions, devices and optional packages; returns the exit status 0."""
+    print(info())
+    return 0
 
-    print("\n".join(str(file) for file in list_bundled()))
+
+def data_list() -> int:
+    """Prints name, size, licence, source and place of each bundled file; returns the exit status 0."""
+    from geomeq.datasets._registry import list_bundled  # here: `info` has to work where PyG is broken
+
+    for file in list_bundled():
+        print(f"{file.name}  {file.size / 1e6:.2f} MB")
+        print(f"  licence  {file.licence}\n  source   {file.source}\n  path     {file.path}")
     return 0
 
 
 def data_verify() -> int:
-    """Checks the bundled files against their checksums; returns the exit status, 1 if one is missing or damaged."""
+    """Compares the bundled files with their checksums; returns the exit status, 1 if one is missing or damaged."""
     from geomeq.datasets._registry import verify_bundled
 
-    verdicts = verify_bundled()
-    print("\n".join(map(str, verdicts)))
-    return 0 if all(verdict.ok for verdict in verdicts) else 1
+    verdicts = list(verify_bundled())
+    for verdict in verdicts:
+        print(f"{verdict.file.name}: {verdict.reason}", file=sys.stdout if verdict.ok else sys.stderr)
+    bad = sum(not verdict.ok for verdict in verdicts)
+    print(f"{len(verdicts) - bad} of {len(verdicts)} bundled files are whole")
+    return 1 if bad else 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,12 +46,6 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="name, size, licence and source of each").set_defaults(run=data_list)
     actions.add_parser("verify", help="compare each with its checksum").set_defaults(run=data_verify)
     return top
-
-
-def show_info() -> int:
-    """Prints versions, devices and optional packages and returns the exit status 0."""
-    print(info())
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
