@@ -3,13 +3,18 @@
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
+from geomeq.datasets.md import MD
 from geomeq.datasets.nbody import NBody
 from geomeq.datasets.qm9 import QM9
+from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
 
 __all__ = [
+    "MD",
     "QM9",
     "BundledFile",
     "NBody",
+    "SharedGraphDataset",
+    "SharedGraphLoader",
     "Verdict",
     "cache_root",
     "fingerprint",

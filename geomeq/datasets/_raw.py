@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,12 @@ def require_keys(path: Path, arrays: dict[str, Any], *names: str) -> None:
         raise ValueError(
             f"{path} must hold the arrays {', '.join(names)}; {', '.join(missing)} missing, it has {sorted(arrays)}"
         )
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Like ``np.savez_compressed``, but with fixed time stamps, so that equal arrays give equal files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, array in arrays.items():
+            stream = io.BytesIO()
+            np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), stream.getvalue(), zipfile.ZIP_DEFLATED, 9)
