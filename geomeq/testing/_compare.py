@@ -38,6 +38,10 @@ class Rows:
                 break
         return found or [(0, None)]
 
+    def unknown(self, x: Tensor) -> bool:
+        """Says whether the rows of ``x`` are neither nodes nor edges nor graphs."""
+        return x.dim() > 0 and x.size(0) != self.graphs and self.choices(x) == [(0, None)]
+
 
 def match_rows(before: Data, moved: Moved) -> Rows:
     """Finds where nodes and edges of one graph are in another.

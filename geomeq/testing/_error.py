@@ -136,7 +136,8 @@ def _message(model: Model, data: Data, group: str, irreps: Any, name: str, d: De
     treated = ", ".join(f"{key}: {kind}" for key, kind in types.items() if data[key].is_floating_point())
     return (
         f"{type(model).__name__} is not equivariant under {group_name(group)}: "
-        f"relative error {d.error:.2e} > {allowed:.0e} in its {name}, read as {d.kind}.\nInputs moved as {treated or 'nothing'}.\n"
+        f"relative error {d.error:.2e} > {allowed:.0e} in its {name}, read as {d.kind}.\n"
+        f"Inputs moved as {treated or 'nothing'}.\n"
         "If a type is wrong, pass irreps={...} for inputs or irreps_out=... for outputs; "
         "geomeq.testing.equivariance_report(model, data) names the submodule at fault."
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.data import BaseData
+from torch_geometric.transforms import Compose
 
 from geomeq.testing._elements import Element
 from geomeq.testing._move import Moved, attribute_types, copy_data, move
@@ -46,24 +47,36 @@ class Subject:
             raise TypeError(f"model must be an nn.Module or a function, got {type(self.model).__name__}")
         self.types = attribute_types(self.data, self.irreps)
 
-    def prepare(self, element: Element | None = None) -> Moved:
-        """Returns a fresh graph, moved by ``element`` and then transformed, with the orders of its nodes and edges."""
+    def prepare(self, element: Element | None = None, observe: Callable[[str, Data], None] | None = None) -> Moved:
+        """Returns a fresh graph, moved by ``element`` and then transformed, with the orders of its nodes and edges.
+
+        Args:
+            element: The symmetry, ``None`` to leave the graph where it is.
+            observe: Called after each step of the transform with its name and the graph at that point.
+        """
         moved = Moved(copy_data(self.data)) if element is None else move(self.data, element, self.types)
         if self.transform is None:
             return moved
+        # Most transforms see one graph at a time.
+        batched = isinstance(moved.data, Batch)
+        parts = moved.data.to_data_list() if isinstance(moved.data, Batch) else [moved.data]
+        for name, step in transform_steps(self.transform):
+            parts = [step(part) for part in parts]
+            if observe is not None:
+                observe(name, Batch.from_data_list(parts) if batched else parts[0])
         # The transform may write edges in any order, so where they went is read off the result.
-        return Moved(self._transformed(moved.data), moved.node_order, None)
-
-    def _transformed(self, data: Data) -> Data:
-        assert self.transform is not None
-        if isinstance(data, Batch):  # most transforms see one graph at a time
-            return Batch.from_data_list([self.transform(part) for part in data.to_data_list()])
-        return self.transform(data)
+        return Moved(Batch.from_data_list(parts) if batched else parts[0], moved.node_order, None)
 
     def run(self, data: Data, seed: int) -> Any:
         """Calls the model. The same seed gives the same random numbers inside the model."""
         torch.manual_seed(seed)
         return self.model(data) if self.call is None else self.call(self.model, data)
+
+
+def transform_steps(transform: Callable[[Data], Data]) -> list[tuple[str, Callable[[Data], Data]]]:
+    """Takes a ``Compose`` apart, so that each of its steps can be named: ``transform[1] CutoffGraph``."""
+    steps = transform.transforms if isinstance(transform, Compose) else [transform]
+    return [(f"transform[{k}] {getattr(step, '__name__', type(step).__name__)}", step) for k, step in enumerate(steps)]
 
 
 @contextlib.contextmanager
@@ -97,10 +110,14 @@ def _tensors(data: Data) -> list[Tensor]:
 def outputs(result: Any, name: str = "output") -> dict[str, Tensor]:
     """Flattens what a model returned into named tensors: ``output``, ``output[0]``, ``output['force']``.
 
+    Classes and masks (integers, bools) become float64; those inside a returned graph are structure and stay.
+
     Raises:
         ValueError: If there is no tensor in it.
     """
     found = dict(_flatten(result, name))
+    if not isinstance(result, Data):
+        found = {key: x if x.is_floating_point() else x.double() for key, x in found.items()}
     if not found:
         got = "nothing (None)" if result is None else f"{type(result).__name__} without a tensor"
         raise ValueError(f"the model returned {got}; return a tensor, or a tuple, dict or Data of tensors")
@@ -109,7 +126,8 @@ def outputs(result: Any, name: str = "output") -> dict[str, Tensor]:
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
-        yield name, value.detach()
+        value = value.detach()
+        yield name, torch.view_as_real(value) if value.is_complex() else value
     elif isinstance(value, Data):
         for key, part in value.to_dict().items():
             yield from _flatten(part, f"{name}.{key}")
@@ -119,3 +137,8 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, (tuple, list)):
         for k, part in enumerate(value):
             yield from _flatten(part, f"{name}[{k}]")
+
+
+def float_tensors(value: Any, name: str) -> dict[str, Tensor]:
+    """Copies the floating-point tensors in the arguments or the result of a submodule."""
+    return {key: x.clone() for key, x in _flatten(value, name) if x.is_floating_point() and x.numel() > 0}
