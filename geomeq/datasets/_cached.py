@@ -134,7 +134,7 @@ def _read_processed(path: Path) -> tuple[Data, Slices] | None:
         stored = torch.load(path, weights_only=True)  # never executes what a file says
         return Data.from_dict(stored["data"]), stored["slices"]
     except Exception as error:
-        warnings.warn(f"{path} is damaged ({type(error).__name__}: {error}); building it again", stacklevel=2)
+        warnings.warn(f"{path} is damaged ({type(error).__name__} on reading it); building it again", stacklevel=2)
         return None
 
 
