@@ -37,7 +37,7 @@ def steerable_attributes(
     normalization: str = "component",
     cutoff: float | None = None,
 ) -> SteerableGeometry:
-    r"""Edge attributes :math:`a_{ij} = Y(x_j - x_i)` and node attributes :math:`a_i = \text{mean}_j a_{ij} + \sum_v Y(v_i)`.
+    r"""Harmonics :math:`a_{ij} = Y(x_j - x_i)` of edges, :math:`a_i = \text{mean}_j a_{ij} + \sum_v Y(v_i)` of nodes.
 
     Args:
         edge_vec: ``pos[j] - pos[i]``, ``[E, 3]``, any unit.
@@ -57,9 +57,7 @@ def steerable_attributes(
     check_shape("edge_vec", edge_vec, edge_index.size(1), 3)
     check_edge_index(edge_index)
     edge_attr = spherical_harmonics(edge_vec, lmax, normalization)
-    edge_dist = (
-        torch.linalg.vector_norm(edge_vec, dim=-1, keepdim=True) if not edge_vec.requires_grad else _length(edge_vec)
-    )
+    edge_dist = edge_length(edge_vec)
     target = edge_index[1]
     weight = torch.ones_like(edge_dist) if cutoff is None else polynomial_envelope(edge_dist, cutoff)
     total = edge_attr.new_zeros(num_nodes, edge_attr.size(1)).index_add(0, target, edge_attr * weight)
@@ -72,8 +70,51 @@ def steerable_attributes(
     return SteerableGeometry(edge_attr, node_attr, edge_dist)
 
 
-def _length(vec: Tensor) -> Tensor:
-    """Norm with a zero (not NaN) gradient at the zero vector, to second order."""
-    square = vec.square().sum(dim=-1, keepdim=True)
-    zero = square == 0
-    return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
+def edge_length(edge_vec: Tensor) -> Tensor:
+    """Lengths ``[E, 1]`` of vectors ``[E, 3]``, with a zero (not NaN) gradient at the zero vector, to any order."""
+    scale = edge_vec.detach().abs().amax(dim=-1, keepdim=True)
+    zero = scale == 0
+    scale = torch.where(zero, torch.ones_like(scale), scale)
+    square = (edge_vec / scale).square().sum(dim=-1, keepdim=True)
+    return torch.where(
+        zero, torch.zeros_like(square), scale * torch.where(zero, torch.ones_like(square), square).sqrt()
+    )
+
+
+def edge_vectors(
+    pos: Tensor,
+    edge_index: Tensor,
+    shift: Tensor | None = None,
+    cell: Tensor | None = None,
+    batch: Tensor | None = None,
+) -> Tensor:
+    """Vectors from target i to source j, ``pos[j] - pos[i] + shift @ cell``.
+
+    Args:
+        pos: Positions, ``[N, 3]``.
+        edge_index: Source j and target i of each edge, ``[2, E]``.
+        shift: Integer cell shifts of the edges, ``[E, 3]``, or ``None``.
+        cell: Cell of each graph, rows, ``[B, 3, 3]``; needed with ``shift``.
+        batch: Graph of each node, ``[N]``, for ``B > 1``.
+
+    Returns:
+        ``[E, 3]``, differentiable in ``pos`` and ``cell``.
+
+    Raises:
+        ValueError: If ``shift`` comes without ``cell``, or there are several cells and no ``batch``.
+    """
+    check_shape("pos", pos, "N", 3)
+    check_edge_index(edge_index)
+    vec = pos.index_select(0, edge_index[0]) - pos.index_select(0, edge_index[1])
+    if shift is None:
+        return vec
+    if cell is None:
+        raise ValueError("shift needs cell: the edges cross the borders of a periodic cell that is missing")
+    check_shape("shift", shift, edge_index.size(1), 3)
+    cell = cell.view(-1, 3, 3)
+    if cell.size(0) == 1:
+        return vec + shift.to(pos.dtype) @ cell[0].to(pos.dtype)
+    if batch is None:
+        raise ValueError(f"{cell.size(0)} cells but no batch: which graph does each node belong to?")
+    rows = cell.to(pos.dtype)[batch.index_select(0, edge_index[1])]
+    return vec + (shift.to(pos.dtype)[:, None] @ rows).squeeze(1)

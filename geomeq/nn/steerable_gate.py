@@ -59,15 +59,15 @@ class SteerableGate(nn.Module):
         Raises:
             ValueError: If the last axis of ``x`` or ``attr`` differs from its irreps.
         """
-        kinds = self.gated(self.linear.kinds(x, attr))
-        return from_kinds(kinds, self.irreps_out).reshape(*x.shape[:-1], self.irreps_out.dim)
+        return self.finish(self.linear.kinds(x, attr)).reshape(*x.shape[:-1], self.irreps_out.dim)
 
-    def gated(self, kinds: dict[o3.Irrep, Tensor]) -> dict[o3.Irrep, Tensor]:
-        """Gates the output of the linear map, one ``[N, 2l+1, C]`` per kind of irrep."""
+    def finish(self, kinds: dict[o3.Irrep, Tensor]) -> Tensor:
+        """Gates the output of the linear map (one ``[N, 2l+1, C]`` per kind of irrep): ``[N, irreps_out.dim]``."""
         first = kinds[_SCALAR].squeeze(1)
         rest, at = [], 0
         for mul, ir in self._rest:
             rest.append((kinds[ir], at))
             at += mul
         scalars, gated = gate(first[:, : self.num_scalars], first[:, self.num_scalars :], rest)
-        return {_SCALAR: scalars[:, None], **{ir: t for (_, ir), t in zip(self._rest, gated, strict=True)}}
+        kinds = {_SCALAR: scalars[:, None], **{ir: t for (_, ir), t in zip(self._rest, gated, strict=True)}}
+        return from_kinds(kinds, self.irreps_out)

@@ -1,0 +1,6 @@
+"""One ready network per published system, each with a dataclass config."""
+
+from .potential import Potential, PotentialOutput
+from .segnn import SEGNN, SEGNNConfig
+
+__all__ = ["SEGNN", "Potential", "PotentialOutput", "SEGNNConfig"]
