@@ -108,7 +108,7 @@ def test_3bpa_and_acac(shared_data):
         ({"molecule": "water"}, "molecule must be one of 'ethanol', 'malonaldehyde', 'acetamide' of gfn2, got 'water'"),
         (
             {"molecule": "ethanol", "source": "md17"},
-            "source must be one of 'gfn2', 'rmd17', '3bpa', 'acac', got 'md17'",
+            "source must be one of 'gfn2', .*, got 'md17'",
         ),
         ({"molecule": "ethanol", "split": "valid"}, "split must be one of 'train', 'test' of gfn2, got 'valid'"),
         ({"molecule": "ethanol", "energy_unit": "Ha"}, "energy_unit must be 'eV' or 'kcal/mol', got 'Ha'"),
@@ -122,9 +122,7 @@ def test_a_wrong_choice_is_named(arguments, message):
 
 def test_a_missing_file_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("GEOMEQ_DATA", raising=False)
-    with pytest.raises(
-        FileNotFoundError, match=r"GEOMEQ_DATA is not set\. Set GEOMEQ_DATA .* MD\('ethanol', source='gfn2'\)"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"GEOMEQ_DATA is not set\. .* MD\('ethanol', source='gfn2'\)"):
         MD("aspirin", root=tmp_path, source="rmd17")
     monkeypatch.setenv("GEOMEQ_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"found neither .*aspirin\.npz nor .*aspirin\.npz"):
