@@ -122,18 +122,27 @@ def edge_dot(a: Tensor, b: Tensor, pattern: Sequence[Tensor], num_coefs: int, pa
     ptr, col, _, position, *_ = pattern
     if col.numel() == 0 or a.size(1) == 0:
         return a.new_zeros(pattern[6].numel(), num_coefs)
-    if a.device.type in ("cpu", "cuda"):
+    if col.numel() >= a.size(0) * b.size(0):
+        # A small multigraph: the dense product is no larger than the result. (And torch's sampled product writes out of
+        # bounds where a matrix stores more entries than it has places.)
+        values = (a @ b.t()).view(-1).index_select(0, _row_numbers(ptr, col) * b.size(0) + col.long())
+    elif a.device.type in ("cpu", "cuda"):
         # A sampled dense-dense product: 3 to 8 times faster than gathered chunks, and no gathered copy at all.
-        pattern_matrix = csr_matrix(ptr, col, a.new_zeros(col.numel()), b.size(0))
-        values = torch.sparse.sampled_addmm(pattern_matrix, a.contiguous(), b.contiguous().t(), beta=0.0).values()
+        mask = csr_matrix(ptr, col, a.new_zeros(col.numel()), b.size(0))
+        values = torch.sparse.sampled_addmm(mask, a.contiguous(), b.contiguous().t(), beta=0.0).values()
     else:
         values = edge_dot_in_chunks(a, b, ptr, col)
     return values.index_select(0, position).view(-1, num_coefs)
 
 
+def _row_numbers(ptr: Tensor, col: Tensor) -> Tensor:
+    """The row of every stored entry, ``[nnz]``."""
+    return torch.arange(ptr.numel() - 1, device=ptr.device).repeat_interleave(ptr.diff().long(), output_size=len(col))
+
+
 def edge_dot_in_chunks(a: Tensor, b: Tensor, ptr: Tensor, col: Tensor, chunk: int = _DOT_CHUNK) -> Tensor:
     """``<a[row(p)], b[col[p]]>`` for every stored entry, for devices without a sampled product: ``[nnz]``."""
-    rows = torch.arange(ptr.numel() - 1, device=ptr.device).repeat_interleave(ptr.diff().long(), output_size=len(col))
+    rows = _row_numbers(ptr, col)
     parts = [
         (a.index_select(0, r) * b.index_select(0, c)).sum(-1)
         for r, c in zip(rows.split(chunk), col.split(chunk), strict=True)
