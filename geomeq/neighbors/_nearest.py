@@ -76,8 +76,11 @@ def nearest_pairs(
         return empty, empty.clone()
     if search == "auto":
         search = choose_search(source, target)
-    finder = {"dense": _all_candidates, "tree": _tree_candidates, "grid": _grid_candidates}[search]
-    parts = [_select(found, other.num, k, rtol, ties) for found in finder(source, other, k, rtol, exclude_self)]
+    if search == "tree":
+        parts = _tree_nearest(source, other, k, rtol, ties, exclude_self)
+    else:
+        finder = _all_candidates if search == "dense" else _grid_candidates
+        parts = [_select(found, other.num, k, rtol, ties) for found in finder(source, other, k, rtol, exclude_self)]
     if not parts:
         return empty, empty.clone()
     return torch.cat([j for j, _ in parts]), torch.cat([i for _, i in parts])
@@ -119,38 +122,43 @@ def _all_candidates(source: Points, target: Points, k: int, rtol: float, exclude
     return parts
 
 
-def _tree_candidates(source: Points, target: Points, k: int, rtol: float, exclude_self: bool) -> list[Found]:
+def _tree_nearest(
+    source: Points, target: Points, k: int, rtol: float, ties: str, exclude_self: bool
+) -> list[tuple[Tensor, Tensor]]:
     """Asks the tree for a few more than ``k``, and again for more where ties reach to the end of the list."""
     diagonal = _diagonal(source, target)
     spacing = 2 * diagonal if diagonal > 0 else 1.0  # graphs farther apart than any two points of one graph
     tree = cKDTree(lifted(source, spacing).numpy())
     places = lifted(target, spacing).numpy()
     graph, target_graph = source.graph(), target.graph()
-    parts: list[Found] = []
+    parts: list[tuple[Tensor, Tensor]] = []
     open_targets = torch.arange(target.num)
     ask = k + 2  # itself, and one to see that the ties end
     while open_targets.numel():
         ask = min(ask, source.num)
-        still = []
-        for i in open_targets.split(max(1, CHUNK // 4 // ask)):
-            found = tree.query(places[i.numpy()], k=ask)[1]
-            j = torch.from_numpy(found).reshape(-1).long()
-            i_all = i.repeat_interleave(ask)
-            d2 = squared_distance(source, j, target, i_all)
-            valid = graph[j] == target_graph[i_all]
-            far = torch.where(valid, d2, torch.inf).view(-1, ask)
+        unfinished = []
+        for rows in open_targets.split(max(1, CHUNK // 4 // ask)):
+            j = torch.from_numpy(tree.query(places[rows.numpy()], k=ask)[1]).reshape(-1)
+            i = rows.repeat_interleave(ask)
+            d2 = squared_distance(source, j, target, i)
+            if source.batch is not None:
+                d2.masked_fill_(graph[j] != target_graph[i], torch.inf)
+            farthest = d2.view(-1, ask).amax(dim=1)
             if exclude_self:
-                valid &= j != i_all
-            inner = torch.where(valid, d2, torch.inf).view(-1, ask)
-            kth = inner.kthvalue(k, dim=1).values if k <= ask else torch.full((i.numel(),), torch.inf)
-            reach = far.amax(dim=1)
-            done = (reach > kth * (1 + rtol) ** 2 * SLACK) | torch.isinf(reach)
-            if ask == source.num:
-                done = torch.ones_like(done)
-            still.append(i[~done])
-            use = valid & done.repeat_interleave(ask)
-            parts.append((j[use], i_all[use], d2[use]))
-        open_targets = torch.cat(still)
+                d2.masked_fill_(j == i, torch.inf)
+            d2 = d2.view(-1, ask)
+            kth = d2.kthvalue(k, dim=1).values if k <= ask else torch.full((rows.numel(),), torch.inf)
+            limit = kth * (1 + rtol) ** 2
+            done = (farthest > limit * SLACK) | torch.isinf(farthest) | (ask == source.num)
+            unfinished.append(rows[~done])
+            keep = (d2 <= limit[:, None]) & torch.isfinite(d2) & done[:, None]
+            if ties == "index":  # few rows hold ties: only those take the longer way
+                crowded = keep & (keep.sum(dim=1) > k)[:, None]
+                keep &= ~crowded
+                some = crowded.flatten()
+                parts.append(_select((j[some], i[some], d2.flatten()[some]), target.num, k, rtol, ties))
+            parts.append((j[keep.flatten()], i[keep.flatten()]))
+        open_targets = torch.cat(unfinished)
         ask *= 2
     return parts
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._checks import check_finite, check_shape
 from ._pairs import SLACK, pairs_within
-from ._points import Points, read_cutoff, read_points, read_tolerance
+from ._points import Points, read_cutoff, read_points, read_tolerance, sort_rows
 
 _FLAT = 1e-9  # volume over the product of the edges, below which periodic cell vectors count as dependent
 _MOST_IMAGES = 2**28  # a few times 10 GB: surely a wrong unit, better an error than a killed process
@@ -122,12 +122,14 @@ def _complete(cells: Tensor, periodic: Tensor) -> Tensor:
     # The null space of the periodic rows: right singular vectors, largest singular value first.
     _, singular, right = torch.linalg.svd(unit)
     count = periodic.sum(dim=1)
-    for number, directions in enumerate(count.tolist()):
-        if directions and not float(singular[number, directions - 1]) > _FLAT:
-            raise ValueError(
-                f"cell {number} has no volume: its periodic vectors {cells[number][periodic[number]].tolist()} are "
-                "zero or linearly dependent; set pbc=False along directions that do not repeat"
-            )
+    least = singular.gather(1, (count - 1).clamp(min=0)[:, None]).squeeze(1)
+    flat = (count > 0) & ~(least > _FLAT)
+    if bool(flat.any()):
+        number = int(flat.nonzero()[0])
+        raise ValueError(
+            f"cell {number} has no volume: its periodic vectors {cells[number][periodic[number]].tolist()} are zero or "
+            "linearly dependent; set pbc=False along directions that do not repeat"
+        )
     # the n-th free row takes the n-th vector of the null space
     place = ((~periodic).long().cumsum(dim=1) - 1 + count[:, None]).clamp(max=2)
     free = right.gather(1, place[..., None].expand(-1, -1, 3))
@@ -155,9 +157,11 @@ def _search(points: Points, cells: Tensor, periodic: Tensor, radius: float) -> t
     outer_j, i_outer = pairs_within(ghosts, wrapped, reach)
     j = torch.cat([inner_j, image[outer_j]])
     i = torch.cat([inner_i, i_outer])
-    moved = torch.cat([torch.zeros_like(home[inner_j]), step[outer_j]])
-    shift = moved - home[j] + home[i]
+    moved = torch.cat([step.new_zeros(inner_j.numel(), 3), step[outer_j]])
+    shift = moved - home[j] + home[i] if bool(home.any()) else moved
     inside = _squared_length(points, cells, owner, j, i, shift) <= radius * radius
+    if bool(inside.all()):
+        return j, i, shift.long()
     return j[inside], i[inside], shift[inside].long()
 
 
@@ -206,10 +210,8 @@ def _sort(j: Tensor, i: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """By target, then source, then shift."""
     if j.numel() == 0:
         return torch.stack([j, i]), shift
-    low = shift.amin(dim=0)
-    size = (shift.amax(dim=0) - low + 1).tolist()
-    code = shift - low
-    minor = (code[:, 0] * size[1] + code[:, 1]) * size[2] + code[:, 2]
-    order = torch.sort(minor).indices
-    order = order[torch.sort(((i << 32) | j)[order], stable=True).indices]
-    return torch.stack([j, i])[:, order], shift[order]
+    low, high = shift.amin(dim=0), shift.amax(dim=0)
+    spans = [int(h) - int(a) + 1 for a, h in zip(low, high, strict=True)]
+    columns = [i, j, *(shift - low).unbind(1)]
+    i, j, *steps = sort_rows(columns, [int(i.amax()) + 1, int(j.amax()) + 1, *spans])
+    return torch.stack([j, i]), torch.stack(steps, dim=1) + low

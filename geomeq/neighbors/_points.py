@@ -156,15 +156,43 @@ def squared_distance(source: Points, j: Tensor, target: Points, i: Tensor) -> Te
     return total
 
 
-def sort_edges(j: Tensor, i: Tensor) -> Tensor:
-    """Edges ``[2, E]`` from sources and targets, sorted by target and then source."""
-    if j.numel() == 0:
-        return torch.stack([j, i])
-    key = (i << 32) | j  # one integer to sort; both are far below 2^31
+def sort_rows(columns: list[Tensor], sizes: list[int]) -> list[Tensor]:
+    """Sorts rows of non-negative integers, first column first.
+
+    Args:
+        columns: Each ``[P]``.
+        sizes: A bound for each column: its entries are smaller.
+    """
+    bits = [max(int(size) - 1, 0).bit_length() for size in sizes]
+    if columns[0].numel() == 0:
+        return columns
+    if sum(bits) > 62:  # too wide for one key: sort the rest, then stably by the first column
+        rest = _argsort_rows(columns)
+        return [column[rest] for column in columns]
+    key = columns[0]
+    for column, width in zip(columns[1:], bits[1:], strict=True):
+        key = (key << width) | column
     if key.device.type == "cpu":
-        ordered = key.numpy()
+        ordered = key.numpy().copy() if key is columns[0] else key.numpy()
         ordered.sort()  # numpy's integer sort is several times faster than torch's on one core
         key = torch.from_numpy(ordered)
     else:
         key = key.sort().values
-    return torch.stack([key & 0xFFFFFFFF, key >> 32])
+    result = []
+    for width in reversed(bits[1:]):
+        result.append(key & ((1 << width) - 1))
+        key = key >> width
+    return [key, *reversed(result)]
+
+
+def _argsort_rows(columns: list[Tensor]) -> Tensor:
+    order = torch.arange(columns[0].numel(), device=columns[0].device)
+    for column in reversed(columns):
+        order = order[torch.sort(column[order], stable=True).indices]
+    return order
+
+
+def sort_edges(j: Tensor, i: Tensor) -> Tensor:
+    """Edges ``[2, E]`` from sources and targets, sorted by target and then source."""
+    i, j = sort_rows([i, j], [1 << 31, 1 << 31])
+    return torch.stack([j, i])

@@ -22,7 +22,7 @@ def search_edges(pos, k, batch=None, query=None, query_batch=None, ties="keep", 
 @pytest.mark.parametrize("ties", ["keep", "index"])
 @pytest.mark.parametrize("search", SEARCHES)
 @given(cloud=clouds(16), k=st.sampled_from([1, 2, 5, 30]), loop=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_equals_the_definition(search, ties, cloud, k, loop):
     pos, batch, _, _ = cloud
     expected = brute(pos, k, batch, ties=ties, loop=loop)
@@ -31,7 +31,7 @@ def test_equals_the_definition(search, ties, cloud, k, loop):
 
 @pytest.mark.parametrize("search", SEARCHES)
 @given(cloud=clouds(16), k=st.sampled_from([1, 3, 30]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_queries_equal_the_definition(search, cloud, k):
     pos, batch, scale, generator = cloud
     query = torch.randint(-2, 3, (7, pos.size(1)), generator=generator).double() * scale

@@ -31,7 +31,7 @@ def crystals(draw):
 
 
 @given(crystal=crystals(), cutoff=st.sampled_from([0.5, 1.5, 3.0]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_equals_a_supercell_by_brute_force(crystal, cutoff):
     pos, cell, pbc = crystal
     complete = torch.where(torch.tensor(pbc)[:, None], cell, 10 * torch.eye(3, dtype=torch.float64))

@@ -21,7 +21,7 @@ def search_edges(pos, cutoff, batch=None, query=None, query_batch=None, search="
 
 @pytest.mark.parametrize("search", SEARCHES)
 @given(cloud=clouds(), cutoff=st.sampled_from([0.3, 1.0, 2**0.5, 2.0, 100.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_equals_the_definition(search, cloud, cutoff):
     pos, batch, scale, _ = cloud
     assert torch.equal(search_edges(pos, cutoff * scale, batch, search=search), brute(pos, cutoff * scale, batch))
@@ -29,7 +29,7 @@ def test_equals_the_definition(search, cloud, cutoff):
 
 @pytest.mark.parametrize("search", SEARCHES)
 @given(cloud=clouds(), cutoff=st.sampled_from([0.3, 1.0, 2.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_queries_equal_the_definition(search, cloud, cutoff):
     pos, batch, scale, generator = cloud
     query = torch.randint(-2, 3, (7, pos.size(1)), generator=generator).double() * scale
