@@ -7,7 +7,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from gallery_pages import write_gallery  # noqa: E402  (found through the line above)
+from benchmark_tables import write_tables  # noqa: E402  (found through the line above)
+from gallery_pages import write_gallery  # noqa: E402
 
 project = "geomeq"
 author = "geomeq developers"
@@ -41,5 +42,11 @@ html_title = f"geomeq {version}"
 html_show_sourcelink = False
 
 
+def write_pages(app):
+    """Writes what is made from other files, before Sphinx looks for sources."""
+    write_gallery(HERE.parent, HERE / "gallery")
+    write_tables(HERE / "benchmarks", HERE / "_build" / "benchmarks.md")
+
+
 def setup(app):
-    app.connect("builder-inited", lambda app: write_gallery(HERE.parent, HERE / "gallery"))
+    app.connect("builder-inited", write_pages)

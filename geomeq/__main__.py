@@ -16,7 +16,7 @@ def show_info() -> int:
 
 def data_list() -> int:
     """Prints name, size, licence, source and place of each bundled file; returns the exit status 0."""
-    from geomeq.datasets._registry import list_bundled  # here: `info` has to work where PyG is broken
+    from geomeq.datasets import list_bundled  # here: `info` has to work where PyG is broken
 
     for file in list_bundled():
         print(f"{file.name}  {file.size / 1e6:.2f} MB")
@@ -26,7 +26,7 @@ def data_list() -> int:
 
 def data_verify() -> int:
     """Compares the bundled files with their checksums; returns the exit status, 1 if one is missing or damaged."""
-    from geomeq.datasets._registry import verify_bundled
+    from geomeq.datasets import verify_bundled
 
     verdicts = list(verify_bundled())
     for verdict in verdicts:

@@ -1,11 +1,13 @@
 """The documentation builds without a warning, and what README and the first page show runs."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,15 +65,16 @@ def test_readme_targets_exist():
     assert {"demo", "test"} <= named <= targets
 
 
-@pytest.fixture
-def gallery():
-    spec = importlib.util.spec_from_file_location("gallery_pages", REPO / "docs" / "gallery_pages.py")
+def load(name: str) -> ModuleType:
+    """A module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, REPO / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_a_gallery_page_shows_docstring_source_and_the_picture_of_a_run(tmp_path, gallery):
+def test_a_gallery_page_shows_docstring_source_and_the_picture_of_a_run(tmp_path):
+    gallery = load("gallery_pages")
     (tmp_path / "examples" / "reproduce").mkdir(parents=True)
     script = tmp_path / "examples" / "two_atoms.py"
     script.write_text('"""Two atoms. They dance.\n\nMeasured: *nothing* yet_.\n"""\n')
@@ -94,3 +97,24 @@ def test_a_gallery_page_shows_docstring_source_and_the_picture_of_a_run(tmp_path
     assert "![Two atoms](two_atoms-two_atoms.png)" in (out / "two_atoms.md").read_text()
     assert (out / "two_atoms-two_atoms.png").read_bytes() == b"picture"
     assert (out / "late.md").is_file()
+
+
+def test_benchmark_tables_show_what_the_harness_stored(tmp_path):
+    tables = load("benchmark_tables")
+    out = tmp_path / "build" / "benchmarks.md"
+    tables.write_tables(tmp_path / "benchmarks", out)
+    assert out.read_text() == tables.EMPTY
+
+    command = [sys.executable, REPO / "examples" / "benchmarks" / "run.py", "segment_sum", "--quick", "--rounds", "1"]
+    stored = tmp_path / "benchmarks" / "laptop.json"
+    stored.parent.mkdir()
+    subprocess.run([str(c) for c in [*command, "--json", stored]], cwd=tmp_path, check=True, capture_output=True)
+    run = json.loads(stored.read_text())
+    row = run["results"][0]
+    verdict = {"case": "segment_sum", "size": row["size"], "text": "half the time", "ratio": 0.25, "met": False}
+    stored.write_text(json.dumps(run | {"claims": [verdict]}))
+    tables.write_tables(tmp_path / "benchmarks", out)
+    text = out.read_text()
+    assert f"| {row['size']} | {row['contender']} | {row['median'] * 1e3:.2f} ms |" in text
+    assert f"torch {run['machine']['versions']['torch']}" in text
+    assert f"- **missed**: half the time [{row['size']}]: 0.250 times the peer" in text
