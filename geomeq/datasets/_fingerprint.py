@@ -19,7 +19,8 @@ def fingerprint(*objects: Any) -> str:
     Equal settings give equal names in every process, on every machine. Unlike the ``repr`` that PyG
     compares, two lambdas with different bodies get different names, and so do two transforms whose
     ``repr`` hides an argument: the attributes of an object are part of its name, arrays and tensors
-    enter by content, functions by their compiled code, defaults and closure.
+    enter by content, functions by their compiled code, defaults and closure. What a function reads from
+    its module does not enter: change such a constant and ``force_reload`` is yours to give.
 
     Args:
         objects: Anything: numbers, strings, containers, tensors, functions, transforms.
@@ -73,9 +74,16 @@ def _describe_array(item: Tensor | np.ndarray | np.generic) -> str:
 
 
 def _describe_function(item: types.FunctionType, seen: frozenset[int]) -> str:
-    held = [cell.cell_contents for cell in item.__closure__ or ()]
+    held = [_held(cell) for cell in item.__closure__ or ()]
     parts = [item.__code__, item.__defaults__, item.__kwdefaults__, held]
     return f"{item.__module__}.{item.__qualname__}({_describe(parts, seen)})"
+
+
+def _held(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that has no value yet
+        return None
 
 
 def _describe_code(item: types.CodeType, seen: frozenset[int]) -> str:

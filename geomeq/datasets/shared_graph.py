@@ -69,7 +69,7 @@ class SharedGraphLoader(DataLoader[Any]):
         >>> graph = Data(edge_index=torch.tensor([[1, 0], [0, 1]]), num_nodes=2)
         >>> samples = SharedGraphDataset(graph, torch.zeros(7, 2, 3), torch.zeros(7))
         >>> next(iter(SharedGraphLoader(samples, batch_size=4)))
-        Data(edge_index=[2, 2], num_nodes=2, y=[4], x=[4, 2, 3])
+        Data(edge_index=[2, 2], num_nodes=2, x=[4, 2, 3], y=[4])
     """
 
     def __init__(
@@ -116,7 +116,7 @@ def _graph_of(dataset: Any) -> Data:
 def _stack(samples: Sequence[Data]) -> Data:
     """Stacks the tensors of samples; other values become lists."""
     out = Data()
-    for name in samples[0].keys():  # noqa: SIM118 (Data iterates over pairs)
+    for name in samples[0].to_dict():
         if name in ("edge_index", "adj_t"):
             raise ValueError(f"a sample brings {name} of its own; graphs that differ need PyG's DataLoader")
         values = [sample[name] for sample in samples]
