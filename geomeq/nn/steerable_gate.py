@@ -24,6 +24,7 @@ class SteerableGate(nn.Module):
         irreps_out: Type of the output.
 
     Example:
+        >>> import torch
         >>> layer = SteerableGate("8x0e + 8x1o", "1x0e + 1x1o", "4x0e + 4x1o")
         >>> layer(torch.randn(5, 32), torch.randn(5, 4)).shape
         torch.Size([5, 16])

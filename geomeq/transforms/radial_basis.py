@@ -26,6 +26,7 @@ class RadialBasis(BaseTransform):
         envelope: Order of :func:`~geomeq.harmonics.polynomial_envelope`, or ``None`` for none.
 
     Example:
+        >>> import torch
         >>> data = Data(edge_dist=torch.tensor([[1.0], [4.9], [6.0]]))
         >>> RadialBasis(cutoff=5.0, num_basis=4)(data).edge_radial.shape
         torch.Size([3, 4])

@@ -33,6 +33,7 @@ class SteerableAttributes(BaseTransform):
         ValueError: For missing or non-finite ``pos``, missing edges or vectors.
 
     Example:
+        >>> import torch
         >>> data = Data(pos=torch.tensor([[0.0, 0, 0], [0, 0, 2]]), edge_index=torch.tensor([[1, 0], [0, 1]]))
         >>> SteerableAttributes(lmax=1)(data).edge_dist.flatten().tolist()
         [2.0, 2.0]
