@@ -55,6 +55,9 @@ class Verdict:
         return f"{self.file.name}: {self.reason}"
 
 
+_MD_LICENCE = "CC0 1.0"
+_MD_SOURCE = "GFN2-xTB, Bannwarth et al. (2019), doi:10.1021/acs.jctc.8b01176; datasets/md/build.py with tblite and ase"
+
 BUNDLED = (
     BundledFile(
         "qm9/qm9_subset.npz",
@@ -62,6 +65,13 @@ BUNDLED = (
         1_465_844,
         "CC0 1.0 (QM9), read from qm9pack 1.0.3 (MIT)",
         "Ramakrishnan et al. (2014), doi:10.1038/sdata.2014.22; datasets/qm9/build.py",
+    ),
+    BundledFile(
+        "md/ethanol.npz",
+        "5e6ea94b2d526b60c3ed875de8c844519768f02706f2f7d4e5070c9a0b6f00ca",
+        328_055,
+        _MD_LICENCE,
+        _MD_SOURCE,
     ),
 )
 

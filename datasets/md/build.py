@@ -1,0 +1,135 @@
+"""Makes ``NAME.npz``: frames of GFN2-xTB Langevin dynamics of small molecules, with energies, forces, dipoles.
+
+Needs tblite and ase (``pip install 'geomeq[data]'``). Run from the top of the repository, for all molecules or some::
+
+    OMP_NUM_THREADS=1 python datasets/md/build.py [ethanol malonaldehyde acetamide]
+
+Training and test frames come from two trajectories with random numbers of their own. Seven to ten minutes a molecule
+on one core. Trajectories are chaotic: another machine gives other frames of the same distribution, so the sha256 and
+size in ``geomeq/datasets/_registry.py`` have to follow.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.langevin import Langevin
+from ase.optimize import BFGS
+from scipy.spatial.transform import Rotation
+from tblite.ase import TBLite
+from tqdm import trange
+
+from geomeq.datasets._raw import sha256_of, write_npz
+
+HERE = Path(__file__).parent
+TEMPERATURE = 500.0  # K
+STEP = 0.5 * units.fs
+FRICTION = 0.02 / units.fs  # velocities are forgotten in 50 fs
+STEPS_BETWEEN_FRAMES = 200  # 100 fs
+STEPS_BEFORE_FIRST = 4000  # 2 ps
+FRAMES = {"train": 1000, "test": 500}
+
+
+def start(name: str) -> Atoms:
+    """A molecule near its minimum."""
+    if name == "malonaldehyde":  # the enol, O=C-C=C-O with its internal hydrogen bond; by hand, then relaxed
+        plane = [(-1.28, -1.10), (-1.20, 0.13), (0.0, 0.87), (1.19, 0.22), (1.28, -1.10)]
+        hydrogens = [(-2.11, 0.73), (0.0, 1.95), (2.14, 0.75), (0.36, -1.46)]
+        return Atoms("OCCCOH4", [(x, y, 0.0) for x, y in plane + hydrogens])
+    return molecule({"ethanol": "CH3CH2OH", "acetamide": "CH3CONH2"}[name])
+
+
+def calculator() -> TBLite:
+    return TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
+
+
+def trajectory(atoms: Atoms, frames: int, seed: int, label: str) -> np.ndarray:
+    """Positions ``[frames, n, 3]`` float32, centred, every 100 fs."""
+    rng = np.random.default_rng(seed)
+    atoms = atoms.copy()
+    atoms.calc = calculator()
+    spread = np.sqrt(units.kB * TEMPERATURE / atoms.get_masses())[:, None]
+    atoms.set_velocities(spread * rng.standard_normal((len(atoms), 3)))
+    dynamics = Langevin(atoms, STEP, temperature_K=TEMPERATURE, friction=FRICTION, fixcm=False, rng=rng)
+    dynamics.run(STEPS_BEFORE_FIRST)
+    found = []
+    for _ in trange(frames, desc=label, mininterval=5.0):
+        dynamics.run(STEPS_BETWEEN_FRAMES)
+        found.append(atoms.positions - atoms.positions.mean(axis=0))
+    return np.array(found, dtype=np.float32)
+
+
+def label(atoms: Atoms, pos: np.ndarray) -> dict[str, np.ndarray]:
+    """Energies, forces and dipoles at exactly the stored (rounded) positions."""
+    energy, forces, dipole = [], [], []
+    for frame in pos:
+        e, f, d = single_point(atoms, frame)
+        energy.append(e)
+        forces.append(f)
+        dipole.append(d)
+    return {
+        "pos": pos,
+        "energy": np.array(energy),
+        "forces": np.array(forces, dtype=np.float32),
+        "dipole": np.array(dipole, dtype=np.float32),
+    }
+
+
+def single_point(atoms: Atoms, pos: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Energy (eV), forces (eV/Angstrom), dipole (e Angstrom)."""
+    frame = Atoms(atoms.numbers, np.asarray(pos, dtype=np.float64), calculator=calculator())
+    return frame.get_potential_energy(), frame.get_forces(), frame.get_dipole_moment()
+
+
+def check(atoms: Atoms, part: dict[str, np.ndarray]) -> None:
+    """Stops unless forces are minus the slope of the energy, sum to zero, and the dipole turns with the molecule."""
+    net = np.abs(part["forces"].sum(axis=1)).max()
+    assert net < 1e-5, f"net force {net} eV/A"
+    turn = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+    for k in (0, len(part["pos"]) // 2):
+        pos = part["pos"][k].astype(np.float64)
+        slope = np.array([[difference(atoms, pos, i, a) for a in range(3)] for i in range(len(atoms))])
+        error = np.abs(part["forces"][k] + slope).max()
+        assert error < 1e-4, f"forces differ from the slope of the energy by {error} eV/A"
+        _, _, dipole = single_point(atoms, pos @ turn.T)
+        off = np.abs(dipole - turn @ part["dipole"][k]).max()
+        assert off < 1e-5, f"dipole turns wrong by {off} e A"
+    print(f"net force {net:.1e}, force against slope {error:.1e} eV/A, dipole rotation {off:.1e} e A")
+
+
+def difference(atoms: Atoms, pos: np.ndarray, i: int, axis: int, h: float = 1e-3) -> float:
+    step = np.zeros_like(pos)
+    step[i, axis] = h
+    return (single_point(atoms, pos + step)[0] - single_point(atoms, pos - step)[0]) / (2 * h)
+
+
+def build(name: str) -> None:
+    atoms = start(name)
+    atoms.calc = calculator()
+    BFGS(atoms, logfile=None).run(fmax=0.01)
+    arrays = {"z": atoms.numbers.astype(np.uint8)}
+    for k, (split, frames) in enumerate(FRAMES.items()):
+        seed = 1000 * sorted(NAMES).index(name) + k
+        part = label(atoms, trajectory(atoms, frames, seed, f"{name}, {split}"))
+        check(atoms, part)
+        energy, forces = part["energy"], part["forces"]
+        lag = np.corrcoef(energy[1:], energy[:-1])[0, 1]
+        print(
+            f"{name} {split}: energy {energy.mean():.3f} +- {energy.std():.3f} eV, force std {forces.std():.3f} eV/A,"
+        )
+        print(f"  correlation of neighbouring frames' energies {lag:.2f}")
+        arrays |= {f"{split}_{key}": value for key, value in part.items()}
+    path = HERE / f"{name}.npz"
+    write_npz(path, arrays)
+    print(f"{path.name}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}", flush=True)
+
+
+NAMES = ("ethanol", "malonaldehyde", "acetamide")
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    for chosen in sys.argv[1:] or NAMES:
+        build(chosen)
