@@ -42,7 +42,9 @@ def check_edge_index(edge_index: Tensor, num_sources: int | None = None, num_tar
         if size is not None:
             low, high = int(edge_index[row].min()), int(edge_index[row].max())
             if low < 0 or high >= size:
-                raise ValueError(f"edge_index names {what} nodes {low}..{high}, but there are only {size} nodes (0..{size - 1})")
+                raise ValueError(
+                    f"edge_index names {what} nodes {low}..{high}, but there are only {size} nodes (0..{size - 1})"
+                )
 
 
 def check_finite(name: str, tensor: Tensor, hint: str = "") -> None:
@@ -50,5 +52,7 @@ def check_finite(name: str, tensor: Tensor, hint: str = "") -> None:
     bad = ~torch.isfinite(tensor)
     if bool(bad.any()):
         row = int(bad.reshape(bad.size(0), -1).any(dim=1).nonzero()[0]) if tensor.dim() > 0 else 0
-        message = f"{name} must be finite, but row {row} holds {tensor[row].tolist() if tensor.dim() else tensor.item()}"
+        message = (
+            f"{name} must be finite, but row {row} holds {tensor[row].tolist() if tensor.dim() else tensor.item()}"
+        )
         raise ValueError(f"{message}; {hint}" if hint else message)
