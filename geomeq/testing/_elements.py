@@ -145,7 +145,8 @@ def irrep_matrix(degree: int, p: int, matrix: Tensor) -> Tensor:
 
     ``Irrep.D_from_matrix`` of e3nn 0.6 rounds to float32 (2e-7 at l = 1, 3e-6 at l = 8), too coarse for
     a float64 check. So the proper part is solved from its definition, ``Y_l(R x) = D_l(R) Y_l(x)``, on
-    points spread over the sphere; the error is below 1e-13 up to l = 11.
+    points spread over the sphere. Not taken from ``geomeq.groups`` either, because layers
+    build on those matrices: a check should not share its mistakes with what it checks.
 
     Args:
         degree: ``l``.

@@ -105,9 +105,18 @@ def _harmonics_type(data: Data) -> FeatureType | None:
 
 
 def what_moves(data: Data, types: Mapping[str, FeatureType], element: Element) -> list[str]:
-    """Names the attributes that an element touches; an empty list means that a check would say nothing."""
+    """Names the attributes that an element touches; an empty list means that a check would say nothing.
+
+    Raises:
+        ValueError: If the element acts on space and the points lie in another one.
+    """
     if element.order is not None:
         return ["every node"]
+    pos = data.get("pos")
+    if element.matrix is not None and pos is not None and types["pos"].kind == "invariant":
+        raise ValueError(
+            f"rotations and reflections act on points in space, but data.pos is {list(pos.shape)}, not [N, 3]"
+        )
     names = []
     for name, kind in types.items():
         turned = element.turn is not None and (name in _FRAME_NAMES or kind.kind == "orders")

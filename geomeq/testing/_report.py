@@ -157,10 +157,11 @@ def equivariance_report(
     Returns:
         The report. ``print`` it, ask ``.first_broken``, or ``.plot()`` it.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: hooks need it eager
     subject = Subject(model, data, irreps, transform, call)
     drawn, skipped = _draw(subject, symmetries, samples, seed)
     tol = _tolerance(subject) if tol is None else tol
-    with undisturbed(model, data):
+    with undisturbed(model):
         recorder = _record(subject, irreps_out, drawn, tol, seed)
     culprits, notes = _blame(recorder, tuple(drawn))
     return EquivarianceReport(
@@ -282,7 +283,8 @@ def _summary(call: Call) -> ModuleError:
         for symmetry, error in slot.errors.get(kind, {}).items():
             errors[symmetry] = max(errors.get(symmetry, 0.0), error)
     broken = [s for s in errors if call.broken_inside("outputs", s)]
-    labels = dict.fromkeys(_label(slot) for slot in slots)
+    prefix = call.kind == "transform"  # its outputs are attributes, which have names
+    labels = dict.fromkeys((f"{key}: " if prefix else "") + _label(slot) for key, slot in call.outputs.items())
     return ModuleError(
         name=call.name,
         kind=call.kind,

@@ -1,6 +1,7 @@
 """Runs a model for a check and leaves no trace: mode, buffers, random state and data stay as they were."""
 
 import contextlib
+import dataclasses
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.data import BaseData
@@ -15,6 +17,7 @@ from torch_geometric.transforms import Compose
 
 from geomeq.testing._elements import Element
 from geomeq.testing._move import Moved, attribute_types, copy_data, move
+from geomeq.testing._types import FeatureType, parse_type
 
 #: A model, a layer, a transform: whatever turns a graph into tensors.
 Model = Callable[..., Any]
@@ -37,7 +40,7 @@ class Subject:
     irreps: Mapping[str, Any] | None = None
     transform: Callable[[Data], Data] | None = None
     call: Callable[[Any, Data], Any] | None = None
-    types: dict[str, Any] = field(init=False)
+    types: dict[str, FeatureType] = field(init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, Data):
@@ -45,7 +48,12 @@ class Subject:
             raise TypeError(f"data must be a torch_geometric Data or Batch, got {type(self.data).__name__}; {hint}")
         if not callable(self.model):
             raise TypeError(f"model must be an nn.Module or a function, got {type(self.model).__name__}")
-        self.types = attribute_types(self.data, self.irreps)
+        given = dict(self.irreps or {})
+        features = self.data.get("x")
+        if "x" not in given and isinstance(features, Tensor):
+            kind = input_type(self.model, features)
+            given |= {} if kind is None else {"x": kind}
+        self.types = attribute_types(self.data, given)
 
     def prepare(self, element: Element | None = None, observe: Callable[[str, Data], None] | None = None) -> Moved:
         """Returns a fresh graph, moved by ``element`` and then transformed, with the orders of its nodes and edges.
@@ -69,8 +77,21 @@ class Subject:
 
     def run(self, data: Data, seed: int) -> Any:
         """Calls the model. The same seed gives the same random numbers inside the model."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():  # else torch would keep the seed for later, outside of the check
+            torch.cuda.manual_seed_all(seed)
         return self.model(data) if self.call is None else self.call(self.model, data)
+
+
+def input_type(model: Model, x: Tensor) -> FeatureType | None:
+    """Returns the type in ``model.irreps_in`` or ``model.config.irreps_in`` if it fits ``data.x``."""
+    for owner in (model, getattr(model, "config", None)):
+        spec = getattr(owner, "irreps_in", None)
+        if isinstance(spec, (str, o3.Irreps)):
+            kind = parse_type(spec)
+            if x.dim() == 2 and x.size(1) == kind.dim:
+                return kind
+    return None
 
 
 def transform_steps(transform: Callable[[Data], Data]) -> list[tuple[str, Callable[[Data], Data]]]:
@@ -80,13 +101,13 @@ def transform_steps(transform: Callable[[Data], Data]) -> list[tuple[str, Callab
 
 
 @contextlib.contextmanager
-def undisturbed(model: Model, data: Data) -> Iterator[None]:
+def undisturbed(model: Model) -> Iterator[None]:
     """Puts a model into evaluation mode for a while; afterwards everything is as it was."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     training = [m.training for m in modules]
-    buffers = [(b, b.detach().clone()) for m in modules for b in m.buffers(recurse=False) if b is not None]
+    buffers = [(m, name, b, b.detach().clone()) for m in modules for name, b in m._buffers.items() if b is not None]
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 (the state to protect)
-    devices = sorted({x.device.index for x in _tensors(data) if x.is_cuda})
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
         try:
             for m in modules:
@@ -96,15 +117,12 @@ def undisturbed(model: Model, data: Data) -> Iterator[None]:
             for m, mode in zip(modules, training, strict=True):
                 m.training = mode
             with torch.no_grad():
-                for buffer, before in buffers:
+                for module, name, buffer, before in buffers:
+                    module._buffers[name] = buffer
                     if not torch.equal(buffer, before):
                         buffer.copy_(before)
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _tensors(data: Data) -> list[Tensor]:
-    return [x for x in data.to_dict().values() if isinstance(x, Tensor)]
 
 
 def outputs(result: Any, name: str = "output") -> dict[str, Tensor]:
@@ -134,6 +152,12 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, Mapping):
         for key, part in value.items():
             yield from _flatten(part, f"{name}[{key!r}]")
+    elif hasattr(value, "_fields"):  # a named tuple
+        for key in value._fields:
+            yield from _flatten(getattr(value, key), f"{name}.{key}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for part in dataclasses.fields(value):
+            yield from _flatten(getattr(value, part.name), f"{name}.{part.name}")
     elif isinstance(value, (tuple, list)):
         for k, part in enumerate(value):
             yield from _flatten(part, f"{name}[{k}]")

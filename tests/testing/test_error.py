@@ -1,4 +1,6 @@
+import dataclasses
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from torch import nn
 from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.transforms import BaseTransform, Compose
 
-from geomeq.testing import assert_equivariant, equivariance_error
+from geomeq.groups import representation
+from geomeq.testing import assert_equivariant, equivariance_error, equivariance_report
 from geomeq.testing._elements import irrep_matrix, random_elements, random_mirror, random_rotation
 from tests.testing._toys import Centre, IrrepsNet, VectorNet, pull, ring_graph, two_graphs
 
@@ -81,6 +84,14 @@ def test_representation_matrices_multiply_like_the_group(degree):
         torch.testing.assert_close(irrep_matrix(degree, parity, a @ b), product, atol=1e-12, rtol=0)
     ours, theirs = irrep_matrix(degree, -1, a @ b), o3.Irrep(degree, -1).D_from_matrix(a @ b)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)  # e3nn's own matrix is rounded to float32
+
+
+def test_representation_matrices_agree_with_those_of_the_groups():
+    generator = torch.Generator().manual_seed(0)
+    for g in (random_rotation(generator), random_mirror(generator)):
+        for degree in range(6):
+            ours = irrep_matrix(degree, -1, g)
+            torch.testing.assert_close(ours, representation(o3.Irreps([(1, (degree, -1))]), g), atol=1e-12, rtol=0)
 
 
 def test_random_elements_are_orthogonal_and_of_the_right_determinant():
@@ -208,6 +219,50 @@ def test_outputs_in_a_dict_move_by_name_and_in_a_tuple_by_position():
         equivariance_error(listed, ring_graph(), irreps_out="1x1o")
 
 
+def test_outputs_in_a_named_tuple_or_a_dataclass_move_by_name():
+    @dataclasses.dataclass
+    class Prediction:
+        energy: torch.Tensor
+        force: torch.Tensor
+
+    class Pair(NamedTuple):
+        energy: torch.Tensor
+        force: torch.Tensor
+        stress: torch.Tensor | None = None
+
+    for kind in (Prediction, Pair):
+        right = lambda d: kind(d.pos.std(0).norm()[None], total_pull(d))  # noqa: E731, B023
+        wrong = lambda d: kind(d.pos.std(0).norm()[None], total_pull(d).relu())  # noqa: E731, B023
+        assert equivariance_error(right, ring_graph(), "O(3)") < 1e-12
+        assert equivariance_error(wrong, ring_graph(), "O(3)") > 1e-2
+
+
+def test_node_features_have_the_type_that_the_model_declares():
+    class Keep(nn.Module):
+        irreps_in = irreps_out = o3.Irreps("1x0e+1x1o")
+
+        def forward(self, data):
+            return data.x
+
+    data = ring_graph()
+    data.x = torch.cat([data.x[:, :1], data.vel], dim=1)
+    assert equivariance_error(Keep(), data, "O(3)") < 1e-12
+    assert equivariance_error(Keep(), data, "O(3)", irreps={"x": "4x0e"}) > 1e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("group", ["E(3)", "permutation", "batching"])
+def test_a_check_runs_where_the_data_are(group):
+    model, data = VectorNet().double().cuda(), two_graphs().to("cuda")
+    state = torch.cuda.get_rng_state()
+    call = lambda model, data: model(data) if group != "batching" else total_pull(data)  # noqa: E731
+    assert equivariance_error(model, data, group, irreps_out="1o", call=call) < 1e-12
+    assert torch.equal(state, torch.cuda.get_rng_state())
+    broken = VectorNet(act=nn.ReLU()).double().cuda()
+    assert equivariance_report(broken, data, irreps_out="1o").first_broken == "act"
+
+
 def test_a_transform_can_be_the_model():
     class Offsets(BaseTransform):
         def forward(self, data):
@@ -311,9 +366,11 @@ class Restless(nn.Module):
         self.drop = nn.Dropout(0.5)
         self.norm = nn.BatchNorm1d(2).eval()  # frozen by its owner
         self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("last", torch.zeros(1))
 
     def forward(self, data):
         self.calls += 1
+        self.last = self.calls.clone()
         torch.rand(3), np.random.rand(2), random.random()  # noqa: NPY002
         data.x *= 2
         data.pos.requires_grad_()
@@ -330,7 +387,7 @@ def test_model_data_and_random_state_are_left_as_they_were():
     assert model.training
     assert model.drop.training
     assert not model.norm.training
-    assert float(model.calls) == 0
+    assert float(model.calls) == float(model.last) == 0
     for key in before.keys():  # noqa: SIM118 (Data is no dict)
         assert torch.equal(before[key], data[key])
     assert not data.pos.requires_grad
@@ -406,8 +463,13 @@ def test_points_of_the_plane_shift():
     flat = Data(pos=torch.rand(5, 2, dtype=torch.float64))
     assert equivariance_error(lambda d: d.pos - d.pos.mean(0), flat, "translation") < 1e-12
     assert equivariance_error(lambda d: d.pos.sin(), flat, "translation") > 1e-2
-    with pytest.raises(ValueError, match="nothing in data moves under"):
-        equivariance_error(lambda d: d.pos, flat, "SO(3)")
+    for group in ("SO(3)", "E(3)"):
+        with pytest.raises(ValueError, match=r"data.pos is \[5, 2\], not \[N, 3\]"):
+            equivariance_error(lambda d: d.pos, flat, group)
+    assert equivariance_report(lambda d: d.pos, flat, irreps_out="invariant", tol=10).symmetries == (
+        "translation",
+        "permutation",
+    )
 
 
 def test_graphs_that_leak_into_each_other_are_found_by_batching():

@@ -250,6 +250,11 @@ def test_hooks_and_modes_are_left_as_they_were():
     handle.remove()
 
 
+def test_a_compiled_model_is_looked_into():
+    model = torch.compile(VectorNet(act=nn.ReLU()).double(), backend="eager")
+    assert equivariance_report(model, ring_graph(), irreps_out="1o").first_broken == "act"
+
+
 def test_symmetries_can_be_chosen_and_bad_choices_are_refused():
     model = VectorNet().double()
     assert equivariance_report(model, ring_graph(), irreps_out="1o", symmetries=["translation"]).symmetries == (
