@@ -4,13 +4,14 @@ Needs tblite and ase (``pip install 'geomeq[data]'``). Run from the top of the r
 
     OMP_NUM_THREADS=1 python datasets/md/build.py [ethanol malonaldehyde acetamide]
 
-Training and test frames come from two trajectories with random numbers of their own. Seven to ten minutes a molecule
-on one core. Trajectories are chaotic: another machine gives other frames of the same distribution, so the sha256 and
-size in ``geomeq/datasets/_registry.py`` have to follow.
+Training and test frames come from two trajectories with random numbers of their own, one process each. About four
+minutes a molecule on two cores. Trajectories are chaotic: another machine gives other frames of the same distribution,
+so the sha256 and size in ``geomeq/datasets/_registry.py`` have to follow.
 """
 
 import sys
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -106,24 +107,27 @@ def difference(atoms: Atoms, pos: np.ndarray, i: int, axis: int, h: float = 1e-3
     return (single_point(atoms, pos + step)[0] - single_point(atoms, pos - step)[0]) / (2 * h)
 
 
-def build(name: str) -> None:
+def make_split(name: str, split: str) -> dict[str, np.ndarray]:
+    """One trajectory with its labels."""
     atoms = start(name)
     atoms.calc = calculator()
     BFGS(atoms, logfile=None).run(fmax=0.01)
-    arrays = {"z": atoms.numbers.astype(np.uint8)}
-    for k, (split, frames) in enumerate(FRAMES.items()):
-        seed = 1000 * sorted(NAMES).index(name) + k
-        part = label(atoms, trajectory(atoms, frames, seed, f"{name}, {split}"))
-        check(atoms, part)
-        energy, forces = part["energy"], part["forces"]
-        lag = np.corrcoef(energy[1:], energy[:-1])[0, 1]
-        print(
-            f"{name} {split}: energy {energy.mean():.3f} +- {energy.std():.3f} eV, force std {forces.std():.3f} eV/A,"
-        )
-        print(f"  correlation of neighbouring frames' energies {lag:.2f}")
-        arrays |= {f"{split}_{key}": value for key, value in part.items()}
+    seed = 1000 * sorted(NAMES).index(name) + list(FRAMES).index(split)
+    part = label(atoms, trajectory(atoms, FRAMES[split], seed, f"{name}, {split}"))
+    check(atoms, part)
+    energy, forces = part["energy"], part["forces"]
+    lag = np.corrcoef(energy[1:], energy[:-1])[0, 1]
+    print(f"{name} {split}: energy {energy.mean():.3f} +- {energy.std():.3f} eV, force std {forces.std():.3f} eV/A")
+    print(f"  correlation of neighbouring frames' energies {lag:.2f}", flush=True)
+    return part
+
+
+def build(name: str) -> None:
+    with ProcessPoolExecutor() as pool:
+        parts = pool.map(make_split, [name] * len(FRAMES), FRAMES)
+        named = {f"{split}_{key}": a for split, part in zip(FRAMES, parts, strict=True) for key, a in part.items()}
     path = HERE / f"{name}.npz"
-    write_npz(path, arrays)
+    write_npz(path, {"z": start(name).numbers.astype(np.uint8), **named})
     print(f"{path.name}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}", flush=True)
 
 

@@ -7,15 +7,13 @@ Needs the package qm9pack (``pip install --no-deps qm9pack==1.0.3``). Run from t
 The file is the same byte for byte each time. Its sha256 and size go into ``geomeq/datasets/_registry.py``.
 """
 
-import io
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from geomeq.datasets import _qm9_source as source
-from geomeq.datasets._raw import sha256_of
+from geomeq.datasets._raw import sha256_of, write_npz
 
 SIZE, SEED = 5_000, 0
 OUT = Path(__file__).with_name("qm9_subset.npz")
@@ -40,15 +38,6 @@ def main() -> None:
     }
     write_npz(OUT, arrays)
     print(f"{OUT}: {OUT.stat().st_size} bytes, sha256 {sha256_of(OUT)}")
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Like ``np.savez_compressed``, with fixed time stamps, so that equal arrays give equal files."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in arrays.items():
-            stream = io.BytesIO()
-            np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), stream.getvalue(), zipfile.ZIP_DEFLATED, 9)
 
 
 if __name__ == "__main__":
