@@ -6,6 +6,9 @@ import torch
 from torch_geometric.data import Data
 
 from geomeq import neighbors
+from geomeq.groups import representation, rotation_from_vector
+from geomeq.harmonics import spherical_harmonics
+from geomeq.nn import SteerableLinear
 from geomeq.testing._elements import Element
 from geomeq.testing._move import move
 
@@ -101,3 +104,59 @@ def test_polar_and_transport_follow_a_change_of_frames():
         torch.testing.assert_close(again, turned(message, -m * turn[target]))
         wrong = turned(turned(x, m * turn)[source], m * moved.transport)
         assert not torch.allclose(wrong, turned(message, -m * turn[target]))
+
+
+def directions(number: int = 200) -> torch.Tensor:
+    return torch.randn(number, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def test_degree_one_is_x_y_z_and_harmonics_are_component_normalised():
+    vec = directions()
+    y = spherical_harmonics(vec, lmax=3)
+    unit = vec / vec.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(y[:, 1:4], math.sqrt(3) * unit)
+    assert not torch.allclose(y[:, 1:4], math.sqrt(3) * unit.roll(1, dims=-1))  # another order of x, y, z
+    for degree in range(4):
+        square = y[:, degree**2 : (degree + 1) ** 2].square().sum(-1)
+        torch.testing.assert_close(square, torch.full_like(square, 2 * degree + 1))
+
+
+def test_turns_about_the_polar_axis_y_leave_the_middle_component_alone():
+    about_y, about_z = (rotation_from_vector(1.1 * torch.eye(3, dtype=torch.float64)[axis]) for axis in (1, 2))
+    for degree in (1, 2, 3):
+        fixed = torch.zeros(2 * degree + 1, dtype=torch.float64)
+        fixed[degree] = 1
+        torch.testing.assert_close(representation(f"{degree}e", about_y) @ fixed, fixed)
+        assert not torch.allclose(representation(f"{degree}e", about_z) @ fixed, fixed)
+
+
+def test_the_zero_vector_has_no_direction_and_a_finite_gradient():
+    vec = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    y = spherical_harmonics(vec, lmax=2)
+    assert y.tolist() == [[1.0] + [0.0] * 8]
+    (gradient,) = torch.autograd.grad(y.sum(), vec)
+    assert bool(torch.isfinite(gradient).all())
+
+
+def test_multiplicity_is_the_slower_index_and_odd_vectors_change_sign_with_the_mirror():
+    turn = rotation_from_vector(torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64))
+    x = directions(3)
+    scalars = torch.tensor([2.0, 5.0], dtype=torch.float64)
+    feature = torch.cat([scalars, x.flatten()])
+    expected = torch.cat([scalars, (x @ turn.T).flatten()])
+    torch.testing.assert_close(representation("2x0e + 3x1o", turn) @ feature, expected)
+    interleaved = torch.cat([scalars, x.T.flatten()])
+    assert not torch.allclose(representation("2x0e + 3x1o", turn) @ interleaved, expected)
+    mirrored = representation("0e + 0o + 1o + 1e", -torch.eye(3, dtype=torch.float64)).diagonal()
+    assert mirrored.tolist() == [1, -1, -1, -1, -1, 1, 1, 1]
+
+
+def test_a_steerable_layer_starts_like_a_linear_layer_with_biases_on_even_scalars_only():
+    torch.manual_seed(0)
+    layer = SteerableLinear("64x0e + 64x0o + 64x1o + 64x2e", "0e + 1o + 2e", "64x0e + 64x0o + 64x1o + 64x2e")
+    assert layer.bias is not None
+    assert layer.bias.numel() == 64
+    attr = spherical_harmonics(directions(2000).float(), lmax=2)
+    out = layer(torch.randn(2000, layer.irreps_in.dim), attr).detach()
+    for part in layer.irreps_out.slices():
+        assert abs(float(out[:, part].std()) * math.sqrt(3) - 1) < 0.1  # 2000 draws, 64 columns of weights
