@@ -92,13 +92,14 @@ def _choose(columns: Tensor, count: int, start: str, slack: float) -> Tensor:
     else:
         now = _first_largest((columns - columns.mean(dim=2, keepdim=True)).square().sum(0), slack)
     nearest = torch.full(columns.shape[1:], torch.inf, dtype=columns.dtype, device=columns.device)
+    distance, step = torch.empty_like(nearest), torch.empty_like(nearest)
     places = [now]
     for _ in range(count - 1):
-        step = columns - columns.gather(2, now.view(1, -1, 1).expand(columns.size(0), -1, 1))
-        d2 = torch.zeros_like(nearest)
-        for axis in step.square_():
-            d2 += axis
-        nearest = torch.minimum(nearest, d2)
+        distance.zero_()
+        for column in columns:  # in place: as fast as memory allows
+            torch.sub(column, column.gather(1, now[:, None]), out=step)
+            distance += step.square_()
+        torch.minimum(nearest, distance, out=nearest)
         nearest.scatter_(1, now[:, None], -1.0)  # chosen: never again, not even among duplicates
         now = _first_largest(nearest, slack)
         places.append(now)
@@ -107,5 +108,5 @@ def _choose(columns: Tensor, count: int, start: str, slack: float) -> Tensor:
 
 def _first_largest(values: Tensor, slack: float) -> Tensor:
     """Lowest index of each row whose value ties with the largest."""
-    top = values.amax(dim=1, keepdim=True)
-    return (values * slack >= top).to(torch.uint8).argmax(dim=1)
+    least = values.amax(dim=1, keepdim=True) / slack
+    return (values >= least).view(torch.uint8).argmax(dim=1)
