@@ -2,7 +2,7 @@
 
 Needs tblite and ase (``pip install 'geomeq[data]'``). Run from the top of the repository, for all molecules or some::
 
-    OMP_NUM_THREADS=1 python datasets/md/build.py [ethanol malonaldehyde acetamide]
+    OMP_NUM_THREADS=1 python datasets/md/build.py [ethanol acetamide]
 
 Training and test frames come from two trajectories with random numbers of their own, one process each. About four
 minutes a molecule on two cores. Trajectories are chaotic: another machine gives other frames of the same distribution,
@@ -36,10 +36,6 @@ FRAMES = {"train": 1000, "test": 500}
 
 def start(name: str) -> Atoms:
     """A molecule near its minimum."""
-    if name == "malonaldehyde":  # the enol, O=C-C=C-O with its internal hydrogen bond; by hand, then relaxed
-        plane = [(-1.28, -1.10), (-1.20, 0.13), (0.0, 0.87), (1.19, 0.22), (1.28, -1.10)]
-        hydrogens = [(-2.11, 0.73), (0.0, 1.95), (2.14, 0.75), (0.36, -1.46)]
-        return Atoms("OCCCOH4", [(x, y, 0.0) for x, y in plane + hydrogens])
     return molecule({"ethanol": "CH3CH2OH", "acetamide": "CH3CONH2"}[name])
 
 
@@ -131,7 +127,7 @@ def build(name: str) -> None:
     print(f"{path.name}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}", flush=True)
 
 
-NAMES = ("ethanol", "malonaldehyde", "acetamide")
+NAMES = ("ethanol", "acetamide")
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)

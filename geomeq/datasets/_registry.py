@@ -73,6 +73,13 @@ BUNDLED = (
         _MD_LICENCE,
         _MD_SOURCE,
     ),
+    BundledFile(
+        "md/acetamide.npz",
+        "80b9b8ccc872c489603de47af7ff9dedc4052cb74939ff94884770d2c54fc86c",
+        328_470,
+        _MD_LICENCE,
+        _MD_SOURCE,
+    ),
 )
 
 

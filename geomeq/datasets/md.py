@@ -20,7 +20,7 @@ class MD(CachedDataset):
     Four sources, all converted to the same attributes:
 
     ``source="gfn2"`` (comes with geomeq)
-        ``molecule``: ``"ethanol"``, ``"malonaldehyde"`` (enol) or ``"acetamide"``, 9 atoms each. GFN2-xTB, Langevin
+        ``molecule``: ``"ethanol"`` or ``"acetamide"``, 9 atoms each. GFN2-xTB, Langevin
         dynamics at 500 K, a frame every 100 fs, 1,000 training and 500 test frames from two trajectories with random
         numbers of their own. The only source with dipole vectors. Licence: CC0 1.0; made by ``datasets/md/build.py``
         with tblite and ase.
