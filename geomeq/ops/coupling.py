@@ -110,7 +110,7 @@ class CouplingPattern:
         self.col_t = col_t.int()
         start_t = (width * first)[:, None] + degree[:, None] * before
         self.ptr_t = torch.cat([start_t.reshape(-1), start_t.new_tensor([place.numel()])]).int()
-        self.entry_row, self.entry_side, self.entry_in = row_of, side_of, in_of
+        self.pair = row_of * (sides * per_node) + side_of * per_node + in_of
         self.index = index
 
 
@@ -161,19 +161,19 @@ class _ApplyTransposed(torch.autograd.Function):
 
 
 class _Sample(torch.autograd.Function):
-    """value[e, t] = <x[node, row], y[e, out row]>: the only place that touches [E, T, C], one entry t at a time."""
+    """value[e, t] = <x[node, row], y[e, out row]>.
+
+    All products of the rows of one item in one small matrix, of which the pattern's are picked: some are computed in
+    vain, but the features of an item are read once, and there is one call instead of one for each output row.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, pattern: CouplingPattern) -> Tensor:  # noqa: ANN001
         ctx.save_for_backward(x, y)
         ctx.pattern = pattern
-        rows = pattern.rows
-        nodes = [x.index_select(0, pattern.index[:, s]) for s in range(pattern.index.size(1))]
-        parts = [
-            torch.einsum("ekc,ec->ek", nodes[side][:, start : start + length], y[:, out])
-            for out, (side, start, length) in enumerate(zip(rows.side, rows.start, rows.length, strict=True))
-        ]
-        return torch.cat(parts, dim=1)
+        items, sides = pattern.index.shape
+        nodes = x.index_select(0, pattern.index.reshape(-1)).view(items, sides * x.size(1), x.size(2))
+        return torch.bmm(y, nodes.mT).flatten(1).index_select(1, pattern.pair)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
