@@ -2,5 +2,15 @@
 
 from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 from geomeq.ops.stencil import Stencil, StencilPattern, stencil
+from geomeq.ops.stencil_linear import StencilLinear
 
-__all__ = ["Stencil", "StencilPattern", "segment_max", "segment_mean", "segment_softmax", "segment_sum", "stencil"]
+__all__ = [
+    "Stencil",
+    "StencilLinear",
+    "StencilPattern",
+    "segment_max",
+    "segment_mean",
+    "segment_softmax",
+    "segment_sum",
+    "stencil",
+]

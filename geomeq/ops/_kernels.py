@@ -57,7 +57,7 @@ def csr_matrix(ptr: Tensor, col: Tensor, values: Tensor, num_columns: int) -> Te
     return torch.sparse_csr_tensor(ptr, col, values, (ptr.numel() - 1, num_columns), check_invariants=False)
 
 
-def _weighted_rows(ptr: Tensor, col: Tensor, values: Tensor, x: Tensor, path: str) -> Tensor:
+def weighted_rows(ptr: Tensor, col: Tensor, values: Tensor, x: Tensor, path: str) -> Tensor:
     """``out[r] = sum_{p in ptr[r]..ptr[r+1]} values[p] x[col[p]]``: ``[R, C]``."""
     if values.numel() == 0 or x.numel() == 0:
         return x.new_zeros(ptr.numel() - 1, x.size(1))
@@ -92,9 +92,9 @@ def stencil_sum(
     ptr, col, order, _, ptr_t, col_t, perm_t = pattern
     if transposed:
         values = cached[1] if cached else coef.index_select(0, perm_t).view(-1)
-        return _weighted_rows(ptr_t, col_t, values, x.contiguous(), path)
+        return weighted_rows(ptr_t, col_t, values, x.contiguous(), path)
     values = cached[0] if cached else coef.reshape(-1).index_select(0, order)
-    return _weighted_rows(ptr, col, values, x.contiguous(), path)
+    return weighted_rows(ptr, col, values, x.contiguous(), path)
 
 
 @stencil_sum.register_fake

@@ -10,7 +10,7 @@ from geomeq._checks import check_finite, check_shape
 from geomeq.ops._adjacency import Size, read_graph
 from geomeq.ops._kernels import PATHS, choose_path, stencil_sum
 
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 
 
 class StencilPattern(nn.Module):
@@ -37,6 +37,7 @@ class StencilPattern(nn.Module):
 
     edge_index: Tensor
     ptr: Tensor
+    col: Tensor
     order: Tensor
     perm_t: Tensor
 
@@ -47,7 +48,7 @@ class StencilPattern(nn.Module):
             raise ValueError(f"num_coefs must not be negative, got {num_coefs}")
         self.num_edges, self.num_coefs = edges.size(1), num_coefs
         self.register_buffer("edge_index", edges, persistent=False)
-        for name, tensor in zip(self._names, _sparse_rows(edges.long(), self.size, num_coefs), strict=True):
+        for name, tensor in zip(self._names, sparse_rows(edges.long(), self.size, num_coefs), strict=True):
             self.register_buffer(name, tensor, persistent=False)
 
     _names = ("ptr", "col", "order", "position", "ptr_t", "col_t", "perm_t")
@@ -65,7 +66,7 @@ class StencilPattern(nn.Module):
         return f"edges={self.num_edges}, size={self.size}, num_coefs={self.num_coefs}"
 
 
-def _sparse_rows(edge_index: Tensor, size: tuple[int, int], num_coefs: int) -> list[Tensor]:
+def sparse_rows(edge_index: Tensor, size: tuple[int, int], num_coefs: int) -> list[Tensor]:
     """The index tensors of a pattern; see ``StencilPattern._names``.
 
     ``ptr`` ``[N_dst * K + 1]`` and ``col`` ``[E * K]`` are CSR rows ``(i, k)`` over sources; ``order`` takes flat
@@ -186,9 +187,9 @@ class Stencil(nn.Module):
             TypeError: If ``x`` is not floating point or its dtype does not go with the coefficients.
             ValueError: If ``x`` has another number of nodes or another device.
         """
-        _check_x(x, self.coef, self.size[0])
+        check_features(x, self.coef, self.size[0])
         out_dtype = torch.promote_types(x.dtype, self.coef.dtype)
-        compute_dtype = torch.float32 if out_dtype in _HALF else out_dtype
+        compute_dtype = torch.float32 if out_dtype in HALF else out_dtype
         coef = self.coef.to(compute_dtype)
         if coef.dim() == 1:
             coef = coef.unsqueeze(1)
@@ -206,9 +207,9 @@ class Stencil(nn.Module):
         path = choose_path(x.device, x.dtype, x.size(1)) if self.path == "auto" else self.path
         if path == "reference":
             return _reference(coef, x, self.pattern.edge_index, self.size[1])
-        return stencil_sum(coef, x, self._laid_out_coef(x.dtype), self.pattern.tensors(), False, path)
+        return stencil_sum(coef, x, self.laid_out_coef(x.dtype), self.pattern.tensors(), False, path)
 
-    def _laid_out_coef(self, dtype: torch.dtype) -> list[Tensor]:
+    def laid_out_coef(self, dtype: torch.dtype) -> list[Tensor]:
         """Fixed coefficients in storage order; empty for trained ones, which change from call to call."""
         if self.laid_out is None or self.laid_out_t is None or self.coef.requires_grad:
             return []
@@ -301,7 +302,8 @@ def _check_coef(coef: Tensor, num_edges: int, device: torch.device) -> None:
         raise ValueError(f"coef must lie on the device of edge_index, {device}, got {coef.device}; move it with .to()")
 
 
-def _check_x(x: Tensor, coef: Tensor, num_sources: int) -> None:
+def check_features(x: Tensor, coef: Tensor, num_sources: int) -> None:
+    """Raises unless ``x`` is ``[..., N_src, C]`` on the device and in a precision that goes with ``coef``."""
     check_shape("x", x, "...", num_sources, "C", hint="its last but one axis are the source nodes, size[0]")
     if x.dim() < 2:
         raise ValueError(f"x must have shape [..., {num_sources}, C], got {list(x.shape)}; use x.unsqueeze(-1)")
@@ -309,7 +311,7 @@ def _check_x(x: Tensor, coef: Tensor, num_sources: int) -> None:
         raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
     if x.device != coef.device:
         raise ValueError(f"x must lie on the device of the stencil, {coef.device}, got {x.device}; move one with .to()")
-    if x.dtype != coef.dtype and x.dtype not in _HALF and coef.dtype not in _HALF:
+    if x.dtype != coef.dtype and x.dtype not in HALF and coef.dtype not in HALF:
         raise TypeError(
             f"x must have the dtype of the coefficients, {coef.dtype}, got {x.dtype}; call stencil.to({x.dtype})"
         )
