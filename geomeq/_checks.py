@@ -36,7 +36,7 @@ def check_edge_index(edge_index: Tensor, num_sources: int | None = None, num_tar
     check_shape("edge_index", edge_index, 2, "E")
     if edge_index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"edge_index must hold integers (torch.long), got {edge_index.dtype}")
-    if edge_index.size(1) == 0:
+    if edge_index.size(1) == 0 or torch.compiler.is_compiling():  # a compiled graph cannot branch on values
         return
     for row, size, what in ((0, num_sources, "source"), (1, num_targets, "target")):
         if size is not None:
@@ -49,6 +49,8 @@ def check_edge_index(edge_index: Tensor, num_sources: int | None = None, num_tar
 
 def check_finite(name: str, tensor: Tensor, hint: str = "") -> None:
     """Raises if ``tensor`` holds NaN or infinity, naming the first bad row."""
+    if torch.compiler.is_compiling():  # a compiled graph cannot branch on values
+        return
     bad = ~torch.isfinite(tensor)
     if bool(bad.any()):
         row = int(bad.reshape(bad.size(0), -1).any(dim=1).nonzero()[0]) if tensor.dim() > 0 else 0

@@ -51,8 +51,16 @@ def bessel_basis(r: Tensor, cutoff: float, num_basis: int = 8) -> Tensor:
     """
     _check_cutoff(cutoff)
     n = torch.arange(1, num_basis + 1, dtype=r.dtype, device=r.device)
-    # torch.sinc(x) = sin(pi x) / (pi x) is smooth at 0.
-    return math.sqrt(2 / cutoff) * (n * math.pi / cutoff) * torch.sinc(n * r[..., None] / cutoff)
+    return math.sqrt(2 / cutoff) * (n * math.pi / cutoff) * _sinc(n * (math.pi / cutoff) * r[..., None])
+
+
+def _sinc(x: Tensor) -> Tensor:
+    """sin(x) / x with derivatives of every order at 0 (torch.sinc has a NaN second derivative there)."""
+    small = x.abs() < 1e-2
+    square = torch.where(small, x, torch.zeros_like(x)).square()
+    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    safe = torch.where(small, torch.ones_like(x), x)
+    return torch.where(small, series, torch.sin(safe) / safe)
 
 
 def gaussian_basis(r: Tensor, cutoff: float, num_basis: int = 16) -> Tensor:

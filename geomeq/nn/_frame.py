@@ -21,7 +21,7 @@ from geomeq.ops.coupling import CouplingRows
 
 from ._gate import gate
 from ._graph import SteerableGraph
-from ._paths import SteerablePaths, WeightAssembly, from_tables, to_table, widths
+from ._paths import SteerablePaths, WeightAssembly, from_tables, layout, to_table, widths
 from .steerable_gate import SteerableGate
 
 
@@ -94,6 +94,7 @@ class FrameMessage:
         self.irreps_message = second.irreps_out
         self.lmax_in = max((ir.l for _, ir in irreps_node), default=0)
         self.lmax_out = max((ir.l for _, ir in self.irreps_message), default=0)
+        self._layout_in, self._layout_out = layout(irreps_node), layout(self.irreps_message)
         self._widths_in, self._widths_out = widths(irreps_node), widths(self.irreps_message)
         self._in, self._out = _orders(irreps_node, sides=2), _orders(self.irreps_message, sides=1)
 
@@ -143,14 +144,14 @@ class FrameMessage:
             ``[N, irreps_message.dim]``.
         """
         lmax = max(self.lmax_in, self.lmax_out)
-        tables = [to_table(x, self.irreps_node, width) for width in self._widths_in]
+        tables = [to_table(x, self._layout_in, width) for width in self._widths_in]
         matrices = self._first(self.first.linear.weight)
         linear: dict[int, Tensor] = {}
         if edge_scalar is not None:
             linear[0] = edge_scalar @ matrices[-1]
         for order, matrix in zip(self._in, matrices, strict=False):
             rotated = graph.into_frame(order.rows, order.columns, lmax).apply(tables[order.width])
-            rotated = rotated.view(-1, matrix.size(0))
+            rotated = rotated.view(graph.num_edges * (2 if order.m else 1), matrix.size(0))
             m = order.m
             linear[m] = torch.addmm(linear[m], rotated, matrix) if m in linear else rotated @ matrix
         hidden = _gate_orders(self.first, linear)
@@ -169,19 +170,19 @@ class FrameMessage:
             width = self._widths_out[order.width]
             columns, at = {}, 0
             for s in self._outer:
-                mul, ir = self.irreps_message[s]
-                if ir.l >= order.m:
-                    columns[s] = slice(at, at + mul)
-                    at += mul
+                part = self._layout_out[s]
+                if part.degree >= order.m:
+                    columns[s] = slice(at, at + part.mul)
+                    at += part.mul
             members = [s for s in width.slices if s in columns]
-            part = message[order.m]
+            own = message[order.m]
             if members != list(columns):
-                part = torch.cat([part[:, columns[s]] for s in members], dim=1)
+                own = torch.cat([own[:, columns[s]] for s in members], dim=1)
             coupling = graph.out_of_frame(order.rows, order.columns, lmax)
-            summed = coupling.apply_transposed(part.reshape(graph.num_edges, -1, width.mul))
+            summed = coupling.apply_transposed(own.reshape(graph.num_edges, order.rows.num_out, width.mul))
             previous = tables[order.width]
             tables[order.width] = summed if previous is None else previous + summed
-        return from_tables([t for t in tables if t is not None], self.irreps_message, self._widths_out)
+        return from_tables([t for t in tables if t is not None], self._layout_out, self._widths_out)
 
 
 def _gate_orders(layer: SteerableGate, linear: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -191,11 +192,11 @@ def _gate_orders(layer: SteerableGate, linear: dict[int, Tensor]) -> dict[int, T
     if layer.linear.bias is not None:
         active = active + layer.linear.bias
     scalars, gates = active.split([layer.num_scalars, layer.num_gates], dim=1)
-    signed = {m: t.view(zero.size(0), 2, -1) for m, t in linear.items() if m > 0}
+    signed = {m: t.view(zero.size(0), 2, t.size(-1)) for m, t in linear.items() if m > 0}
     first = {m: layer.num_gates - t.size(-1) for m, t in signed.items()}
     active, (rest, *gated) = gate(scalars, gates, [(rest[:, None], 0), *((t, first[m]) for m, t in signed.items())])
     out = {0: torch.cat([active, rest.squeeze(1)], dim=1)}
-    out.update({m: t.view(-1, t.size(-1)) for m, t in zip(signed, gated, strict=True)})
+    out.update({m: t.flatten(0, 1) for m, t in zip(signed, gated, strict=True)})
     return out
 
 

@@ -95,7 +95,7 @@ class SteerableGraph:
 
     def into_frame(self, rows: CouplingRows, columns: tuple[int, ...], lmax: int) -> Coupling:
         """Coupling from the nodes into the frames of the edges; side 0 reads the target, side 1 the source."""
-        key = ("in", rows, columns)
+        key = ("in", rows.key, columns)
         if key not in self._made:
             index = self.edge_index.flip(0).T if max(rows.side, default=0) > 0 else self.edge_index[1][:, None]
             self._made[key] = self._frame_coupling(rows, columns, lmax, index)
@@ -103,7 +103,7 @@ class SteerableGraph:
 
     def out_of_frame(self, rows: CouplingRows, columns: tuple[int, ...], lmax: int) -> Coupling:
         """The same towards the target only and with the weights of the edges; its transpose sums messages."""
-        key = ("out", rows, columns)
+        key = ("out", rows.key, columns)
         if key not in self._made:
             coupling = self._frame_coupling(rows, columns, lmax, self.edge_index[1][:, None])
             self._made[key] = coupling if self.edge_weight is None else coupling.scaled(self.edge_weight)

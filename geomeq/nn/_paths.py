@@ -119,6 +119,27 @@ class WeightAssembly:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """One slice of an irreps in plain values: ``torch.compile`` cannot guard e3nn's own objects."""
+
+    mul: int
+    dim: int
+    """Components of one copy, 2l + 1."""
+    degree: int
+    kind: str
+    begin: int
+    end: int
+
+
+def layout(irreps: o3.Irreps) -> tuple[Slice, ...]:
+    """The slices of ``irreps``, empty ones too."""
+    return tuple(
+        Slice(mul, ir.dim, ir.l, str(ir), span.start, span.stop)
+        for (mul, ir), span in zip(irreps, irreps.slices(), strict=True)
+    )
+
+
+@dataclass(frozen=True)
 class Width:
     """The slices of an irreps that share one multiplicity: they travel as one table ``[N, rows, mul]``."""
 
@@ -143,34 +164,34 @@ def widths(irreps: o3.Irreps) -> list[Width]:
     return out
 
 
-def to_table(x: Tensor, irreps: o3.Irreps, width: Width) -> Tensor:
+def to_table(x: Tensor, slices: Sequence[Slice], width: Width) -> Tensor:
     """From e3nn's layout ``[N, dim]`` to rows of channels ``[N, rows, mul]``."""
-    spans = irreps.slices()
-    parts = [x[:, spans[s]].view(-1, width.mul, irreps[s].ir.dim).transpose(1, 2) for s in width.slices]
+    members = [slices[s] for s in width.slices]
+    parts = [x[:, p.begin : p.end].view(x.size(0), p.mul, p.dim).transpose(1, 2) for p in members]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0].contiguous()
 
 
-def from_tables(tables: Sequence[Tensor], irreps: o3.Irreps, groups: Sequence[Width]) -> Tensor:
+def from_tables(tables: Sequence[Tensor], slices: Sequence[Slice], groups: Sequence[Width]) -> Tensor:
     """The inverse of :func:`to_table` over all widths: ``[N, dim]`` in e3nn's layout."""
     parts: dict[int, Tensor] = {}
     for table, width in zip(tables, groups, strict=True):
         for s, at in zip(width.slices, width.start, strict=True):
-            parts[s] = table[:, at : at + irreps[s].ir.dim].transpose(1, 2).reshape(table.size(0), -1)
+            parts[s] = table[:, at : at + slices[s].dim].transpose(1, 2).flatten(1)
     return torch.cat([parts[s] for s in sorted(parts)], dim=1)
 
 
-def from_kinds(kinds: dict[o3.Irrep, Tensor], irreps: o3.Irreps) -> Tensor:
+def from_kinds(kinds: dict[str, Tensor], slices: Sequence[Slice]) -> Tensor:
     """From one ``[N, 2l+1, channels]`` per kind of irrep to e3nn's layout ``[N, dim]``.
 
     Slices of one kind take its channels in turn.
     """
     used = dict.fromkeys(kinds, 0)
     parts = []
-    for mul, ir in irreps:
-        if mul:
-            part = kinds[ir][:, :, used[ir] : used[ir] + mul]
-            parts.append(part.transpose(1, 2).reshape(part.size(0), -1))
-            used[ir] += mul
+    for p in slices:
+        if p.mul:
+            part = kinds[p.kind][:, :, used[p.kind] : used[p.kind] + p.mul]
+            parts.append(part.transpose(1, 2).flatten(1))
+            used[p.kind] += p.mul
     return torch.cat(parts, dim=1)
 
 

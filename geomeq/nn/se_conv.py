@@ -44,6 +44,9 @@ class SEConv(nn.Module):
         self.irreps_in, self.irreps_edge = o3.Irreps(irreps_in), o3.Irreps(irreps_edge)
         self.irreps_out = o3.Irreps(irreps_in if irreps_out is None else irreps_out)
         self.edge_scalars, self.nonlinear = edge_scalars, nonlinear
+        self._dims = (self.irreps_in.dim, self.irreps_edge.dim)
+        self._hint = f"the layer was built for irreps_in={self.irreps_in} and irreps_edge={self.irreps_edge}"
+        self._residual = self.irreps_in == self.irreps_out
         scalars = o3.Irreps([(edge_scalars, "0e")] if edge_scalars else [])
         pair = self.irreps_in + self.irreps_in + scalars
         self.first = SteerableGate(pair, self.irreps_edge, self.irreps_out) if nonlinear else None
@@ -81,10 +84,10 @@ class SEConv(nn.Module):
         Raises:
             ValueError: If a shape differs from the types of the layer.
         """
-        check_shape("x", x, "N", self.irreps_in.dim, hint=f"the layer was built for irreps_in={self.irreps_in}")
+        check_shape("x", x, "N", self._dims[0], hint=self._hint)
         if graph is None:
             check_edge_index(edge_index, x.size(0), x.size(0))
-            check_shape("edge_attr", edge_attr, edge_index.size(1), self.irreps_edge.dim)
+            check_shape("edge_attr", edge_attr, edge_index.size(1), self._dims[1], hint=self._hint)
             graph = SteerableGraph(edge_index, edge_attr, edge_attr.new_ones(x.size(0), 1), edge_weight)
         source, target = graph.edge_index
         parts = [x.index_select(0, target), x.index_select(0, source)]
@@ -97,8 +100,8 @@ class SEConv(nn.Module):
         if self.first is not None:
             message = self.first(message, graph.edge)
         kinds = self.last.linear.kinds(message, graph.edge)
-        out = self.last.finish({ir: graph.sum_messages(t) for ir, t in kinds.items()})
-        return x + out if self.irreps_in == self.irreps_out else out
+        out = self.last.finish({kind: graph.sum_messages(t) for kind, t in kinds.items()})
+        return x + out if self._residual else out
 
     def extra_repr(self) -> str:
         """The types and the variant."""

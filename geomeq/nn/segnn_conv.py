@@ -71,6 +71,17 @@ class SEGNNConv(nn.Module):
         self.update_second = SteerableLinear(self.irreps_out, self.irreps_node, self.irreps_out)
         harmonics = o3.Irreps.spherical_harmonics(self.irreps_edge.lmax) if len(self.irreps_edge) else None
         self._frame: FrameMessage | None = None
+        self._dims = (self.irreps_in.dim, self.irreps_edge.dim, self.irreps_node.dim)
+        self._lmax_edge = self.irreps_edge.lmax if len(self.irreps_edge) else 0
+        self._residual = self.irreps_in == self.irreps_out
+        self._hints = tuple(
+            f"the layer was built for {name}={irreps}"
+            for name, irreps in (
+                ("irreps_in", self.irreps_in),
+                ("irreps_edge", self.irreps_edge),
+                ("irreps_node", self.irreps_node),
+            )
+        )
         directed = self.irreps_edge == harmonics and self.irreps_edge.lmax > 0
         if directed and frame_path_exists(self.irreps_in, self.irreps_out):
             self._frame = FrameMessage(self.irreps_in, self.message_first, self.message_second)
@@ -114,12 +125,12 @@ class SEGNNConv(nn.Module):
             ValueError: If a shape differs from the types of the layer, or ``path="frame"`` was forced on attributes
                 that are not the harmonics of a direction.
         """
-        check_shape("x", x, "N", self.irreps_in.dim, hint=f"the layer was built for irreps_in={self.irreps_in}")
+        check_shape("x", x, "N", self._dims[0], hint=self._hints[0])
         if graph is None:
             check_edge_index(edge_index, x.size(0), x.size(0))
             edges = edge_index.size(1)
-            check_shape("edge_attr", edge_attr, edges, self.irreps_edge.dim, hint=f"its type is {self.irreps_edge}")
-            check_shape("node_attr", node_attr, x.size(0), self.irreps_node.dim, hint=f"its type is {self.irreps_node}")
+            check_shape("edge_attr", edge_attr, edges, self._dims[1], hint=self._hints[1])
+            check_shape("node_attr", node_attr, x.size(0), self._dims[2], hint=self._hints[2])
             if edge_weight is not None:
                 check_shape("edge_weight", edge_weight, edges)
             graph = SteerableGraph(edge_index, edge_attr, node_attr, edge_weight)
@@ -141,12 +152,12 @@ class SEGNNConv(nn.Module):
             else:
                 summed = self._messages_by_products(x, edge_scalar, graph)
             update = self.update_second(self.update_first(torch.cat([x, summed], dim=1), graph.node), graph.node)
-            return x + update if self.irreps_in == self.irreps_out else update
+            return x + update if self._residual else update
 
     def _use_frame(self, graph: SteerableGraph) -> bool:
         if self._frame is None or self.path == "cg":
             return False
-        if graph.is_harmonic(self.irreps_edge.lmax):
+        if graph.is_harmonic(self._lmax_edge):
             return True
         if self.path == "frame":
             raise ValueError(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ._gate import gate
 from ._graph import AttributeCouplings
-from ._paths import from_kinds
+from ._paths import from_kinds, layout
 from .steerable_linear import SteerableLinear
 
 _SCALAR = o3.Irrep("0e")
@@ -45,7 +45,8 @@ class SteerableGate(nn.Module):
         self.linear = SteerableLinear(
             self.irreps_in, self.irreps_attr, o3.Irreps([(self.num_scalars + self.num_gates, _SCALAR), *rest])
         )
-        self._rest = rest
+        self._rest = [(mul, str(ir)) for mul, ir in rest]
+        self._out, self._dim_out = layout(self.irreps_out), self.irreps_out.dim
 
     def forward(self, x: Tensor, attr: Tensor | AttributeCouplings) -> Tensor:
         """Applies the map and the gate.
@@ -60,15 +61,15 @@ class SteerableGate(nn.Module):
         Raises:
             ValueError: If the last axis of ``x`` or ``attr`` differs from its irreps.
         """
-        return self.finish(self.linear.kinds(x, attr)).reshape(*x.shape[:-1], self.irreps_out.dim)
+        return self.finish(self.linear.kinds(x, attr)).reshape(*x.shape[:-1], self._dim_out)
 
-    def finish(self, kinds: dict[o3.Irrep, Tensor]) -> Tensor:
+    def finish(self, kinds: dict[str, Tensor]) -> Tensor:
         """Gates the output of the linear map (one ``[N, 2l+1, C]`` per kind of irrep): ``[N, irreps_out.dim]``."""
-        first = kinds[_SCALAR].squeeze(1)
+        first = kinds["0e"].squeeze(1)
         rest, at = [], 0
-        for mul, ir in self._rest:
-            rest.append((kinds[ir], at))
+        for mul, kind in self._rest:
+            rest.append((kinds[kind], at))
             at += mul
         scalars, gated = gate(first[:, : self.num_scalars], first[:, self.num_scalars :], rest)
-        kinds = {_SCALAR: scalars[:, None], **{ir: t for (_, ir), t in zip(self._rest, gated, strict=True)}}
-        return from_kinds(kinds, self.irreps_out)
+        kinds = {"0e": scalars[:, None], **{kind: t for (_, kind), t in zip(self._rest, gated, strict=True)}}
+        return from_kinds(kinds, self._out)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 
 from ._graph import AttributeCouplings
-from ._paths import ProductGroup, SteerablePaths, WeightAssembly, from_kinds, product_group, to_table, widths
+from ._paths import ProductGroup, SteerablePaths, WeightAssembly, from_kinds, layout, product_group, to_table, widths
 
 _SCALAR = o3.Irrep("0e")
 
@@ -59,21 +59,25 @@ class SteerableLinear(nn.Module):
         scalars = sum(mul for mul, ir in self.irreps_out if ir == _SCALAR)
         self.bias = nn.Parameter(torch.empty(scalars)) if bias and scalars else None
 
+        self._in, self._out = layout(self.irreps_in), layout(self.irreps_out)
+        self._dims = (self.irreps_in.dim, self.irreps_attr.dim, self.irreps_out.dim)
+        self._hints = (f"the layer was built for irreps_in={self.irreps_in}", f"irreps_attr is {self.irreps_attr}")
         self._widths = widths(self.irreps_in)
         # Output slices of one irrep are the columns of one matrix.
-        self._columns: dict[o3.Irrep, int] = {}
+        self._columns: dict[str, int] = {}
         for mul, ir in self.irreps_out:
             if mul:
-                self._columns[ir] = self._columns.get(ir, 0) + mul
+                self._columns[str(ir)] = self._columns.get(str(ir), 0) + mul
         twins = {(p.source, p.attr, p.target): p for p in self.paths.paths}
-        self._groups: list[tuple[int, o3.Irrep, ProductGroup]] = []
+        self._groups: list[tuple[int, str, ProductGroup]] = []
         shapes, blocks = [], []
-        for ir, columns in self._columns.items():
+        for kind, columns in self._columns.items():
+            ir = o3.Irrep(kind)
             for w, width in enumerate(self._widths):
                 group, members = product_group(self.paths, width, ir)
                 if not members:
                     continue
-                self._groups.append((w, ir, group))
+                self._groups.append((w, kind, group))
                 for row, (path, copy) in enumerate(members):
                     column = 0
                     for o, (mul, other) in enumerate(self.irreps_out):
@@ -111,27 +115,30 @@ class SteerableLinear(nn.Module):
         Raises:
             ValueError: If the last axis of ``x`` or ``attr`` differs from its irreps.
         """
-        return from_kinds(self.kinds(x, attr), self.irreps_out).reshape(*x.shape[:-1], self.irreps_out.dim)
+        return from_kinds(self.kinds(x, attr), self._out).reshape(*x.shape[:-1], self._dims[2])
 
-    def kinds(self, x: Tensor, attr: Tensor | AttributeCouplings) -> dict[o3.Irrep, Tensor]:
+    def kinds(self, x: Tensor, attr: Tensor | AttributeCouplings) -> dict[str, Tensor]:
         """The map, with one output ``[N, 2l+1, channels]`` per kind of irrep; all leading axes become ``N``."""
-        check_shape("x", x, "...", self.irreps_in.dim, hint=f"the layer was built for irreps_in={self.irreps_in}")
+        dim_in, dim_attr, _ = self._dims
+        check_shape("x", x, "...", dim_in, hint=self._hints[0])
         if isinstance(attr, Tensor):
-            check_shape("attr", attr, *x.shape[:-1], self.irreps_attr.dim, hint=f"irreps_attr is {self.irreps_attr}")
-            attr = AttributeCouplings(attr.reshape(-1, self.irreps_attr.dim))
+            check_shape("attr", attr, *x.shape[:-1], dim_attr, hint=self._hints[1])
+            attr = AttributeCouplings(attr.reshape(-1, dim_attr))
         # The equivariant core stays in the precision of the weights under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            x = x.reshape(-1, self.irreps_in.dim).to(self.weight.dtype)
-            tables = [to_table(x, self.irreps_in, width) for width in self._widths]
+            x = x.reshape(-1, dim_in).to(self.weight.dtype)
+            tables = [to_table(x, self._in, width) for width in self._widths]
             matrices = self._assemble(self.weight)
-            out: dict[o3.Irrep, Tensor] = {}
-            for ir, columns in self._columns.items():
-                rows: Tensor | None = self.bias if ir == _SCALAR else None
-                for (w, kind, group), matrix in zip(self._groups, matrices, strict=True):
-                    if kind == ir:
-                        coupled = attr.get(group).apply(tables[w]).view(x.size(0) * ir.dim, matrix.size(0))
+            out: dict[str, Tensor] = {}
+            for kind, columns in self._columns.items():
+                rows: Tensor | None = self.bias if kind == "0e" else None
+                for (w, made, group), matrix in zip(self._groups, matrices, strict=True):
+                    if made == kind:
+                        coupled = attr.get(group).apply(tables[w])
+                        coupled = coupled.view(x.size(0) * (2 * int(kind[:-1]) + 1), matrix.size(0))
                         rows = coupled @ matrix if rows is None else torch.addmm(rows, coupled, matrix)
-                out[ir] = rows.view(x.size(0), ir.dim, columns)
+                assert rows is not None  # the constructor refuses outputs without paths
+                out[kind] = rows.view(x.size(0), 2 * int(kind[:-1]) + 1, columns)
             return out
 
     def extra_repr(self) -> str:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_shape
 
+from ._paths import layout
+
 _SCALAR = o3.Irrep("0e")
 
 
@@ -22,6 +24,8 @@ class SteerableNorm(nn.Module):
         super().__init__()
         self.irreps = self.irreps_in = self.irreps_out = o3.Irreps(irreps)
         self.eps, self.affine = eps, affine
+        self._layout, self._dim = layout(self.irreps), self.irreps.dim
+        self._hint = f"the norm was built for irreps={self.irreps}"
         num_channels, num_scalars = self.irreps.num_irreps, sum(mul for mul, ir in self.irreps if ir == _SCALAR)
         self.weight = nn.Parameter(torch.ones(num_channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(num_scalars)) if affine else None
@@ -33,11 +37,8 @@ class SteerableNorm(nn.Module):
             nn.init.zeros_(self.bias)
 
     def _slices(self, x: Tensor) -> list[tuple[Tensor, bool]]:
-        check_shape("x", x, "N", self.irreps.dim, hint=f"the norm was built for irreps={self.irreps}")
-        views = []
-        for (mul, ir), span in zip(self.irreps, self.irreps.slices(), strict=True):
-            views.append((x[:, span].view(x.size(0), mul, ir.dim), ir == _SCALAR))
-        return views
+        check_shape("x", x, "N", self._dim, hint=self._hint)
+        return [(x[:, p.begin : p.end].view(x.size(0), p.mul, p.dim), p.kind == "0e") for p in self._layout]
 
     def _finish(self, parts: list[tuple[Tensor, bool]]) -> Tensor:
         out, channel, scalar = [], 0, 0

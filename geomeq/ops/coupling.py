@@ -10,38 +10,65 @@ and the Clebsch-Gordan product with an attribute (values = 3j symbols times attr
 sparse matrix with a known pattern, so one ``embedding_bag`` does gather, multiply and sum in a single pass.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-@dataclass(frozen=True)
 class CouplingRows:
     """The part of a coupling that does not depend on the graph.
 
-    Attributes:
+    Args:
         num_in: Rows per node of the input.
-        side: Which endpoint each output row reads, one entry per output row.
+        side: Which endpoint each output row reads, one entry per output row. Every side has the same number of
+            coefficients in each input row.
         start: First input row that each output row reads.
         length: How many consecutive input rows it reads.
     """
 
-    num_in: int
-    side: tuple[int, ...]
-    start: tuple[int, ...]
-    length: tuple[int, ...]
+    def __init__(self, num_in: int, side: Sequence[int], start: Sequence[int], length: Sequence[int]) -> None:
+        self.num_in, self.side, self.start, self.length = num_in, tuple(side), tuple(start), tuple(length)
+        self.key = (num_in, self.side, self.start, self.length)
+        self.num_out, self.num_values = len(self.start), sum(self.length)
+        entries = [
+            (out, side, at + k)
+            for out, (side, at, n) in enumerate(zip(self.side, self.start, self.length, strict=True))
+            for k in range(n)
+        ]
+        sides = max(self.side, default=0) + 1
+        # Entries of each side by the input row they read: the order of the transpose.
+        order = [
+            sorted((t for t, e in enumerate(entries) if e[1] == s), key=lambda t: entries[t][2]) for s in range(sides)
+        ]
+        reads = [[entries[t][2] for t in members] for members in order]
+        if any(r != reads[0] for r in reads):
+            raise ValueError("every side of a coupling must read the same input rows equally often")
+        count = [reads[0].count(r) for r in range(num_in)]
+        ends = [0]
+        for n in self.length:
+            ends.append(ends[-1] + n)
+        plan = {
+            "row": [e[0] for e in entries],
+            "side": [e[1] for e in entries],
+            "input": [e[2] for e in entries],
+            "pair": [(out * sides + side) * num_in + row for out, side, row in entries],
+            "begin": ends[:-1],
+            "order": order,
+            "read": reads[0],
+            "count": count,
+            "before": [sum(count[:r]) for r in range(num_in)],
+        }
+        made = {name: torch.tensor(values, dtype=torch.long) for name, values in plan.items()}
+        self._plans = {torch.device("cpu"): made}
 
-    @property
-    def num_out(self) -> int:
-        """Output rows per item."""
-        return len(self.start)
-
-    @property
-    def num_values(self) -> int:
-        """Coefficients per item."""
-        return sum(self.length)
+    def plan(self, device: torch.device) -> dict[str, Tensor]:
+        """Index arrays of the structure on one device, moved there once."""
+        if device not in self._plans:
+            self._plans[device] = {k: v.to(device) for k, v in self._plans[torch.device("cpu")].items()}
+        return self._plans[device]
 
 
 class CouplingPattern:
@@ -59,59 +86,44 @@ class CouplingPattern:
     ) -> None:
         if index is None:
             index = torch.arange(num_nodes, device=device)[:, None]
-        self.rows, self.num_nodes, self.num_items = rows, num_nodes, index.size(0)
-        device = index.device
+        self.rows, self.num_nodes, self.num_items, self.index = rows, num_nodes, index.size(0), index
         items, sides = index.shape
         total, out, per_node = rows.num_values, rows.num_out, rows.num_in
         if max(items * total, num_nodes * per_node, items * out) >= 2**31:
             raise ValueError(
                 f"{items} items with {total} coefficients each do not fit 32-bit indices; split the batch into parts"
             )
-
-        def constant(values: list[int]) -> Tensor:
-            return torch.tensor(values, dtype=torch.long, device=device)
-
-        row_of = constant([r for r, n in enumerate(rows.length) for _ in range(n)])
-        side_of = constant([rows.side[r] for r, n in enumerate(rows.length) for _ in range(n)])
-        in_of = constant([s + k for s, n in zip(rows.start, rows.length, strict=True) for k in range(n)])
-        ends = constant([0, *rows.length]).cumsum(0)
-
-        self.col = (index[:, side_of] * per_node + in_of).reshape(-1).int()
-        start = (torch.arange(items, device=device)[:, None] * total + ends[:-1]).reshape(-1)
-        self.ptr = torch.cat([start, start.new_tensor([items * total])]).int()
+        plan = rows.plan(index.device)
+        self.col = (index[:, plan["side"]] * per_node + plan["input"]).reshape(-1).int()
+        steps = torch.arange(items, device=index.device)[:, None] * total
+        self.ptr = _closed((steps + plan["begin"]).reshape(-1), items * total)
 
         # The transpose gathers, for each (node, input row), all coefficients that read it. An item has one *reader*
         # per side; readers are sorted by node, and within a node the entries of one input row lie together.
-        entries = [(side_of == s).nonzero()[:, 0] for s in range(sides)]
-        entries = [e[in_of[e].argsort(stable=True)] for e in entries]
-        order = torch.stack(entries)  # [S, T], T entries a side
-        row = in_of[order[0]]
-        count = torch.bincount(row, minlength=per_node)
-        before = count.cumsum(0) - count
-        reader_node = index.reshape(-1)
-        perm = reader_node.argsort(stable=True)
-        node = reader_node[perm]
-        degree = torch.bincount(node, minlength=num_nodes)
+        node, perm = index.reshape(-1).sort(stable=True)
+        degree = torch.zeros(num_nodes, dtype=torch.long, device=index.device)
+        degree = degree.index_add(0, node, torch.ones_like(node))
         first = degree.cumsum(0) - degree
-        rank = torch.arange(node.numel(), device=device) - first[node]
-        width = row.numel()
+        rank = torch.arange(items * sides, device=index.device) - first[node]
+        read, count, before = plan["read"], plan["count"], plan["before"]
+        width = total // sides
         place = (
             (width * first[node])[:, None]
-            + degree[node][:, None] * before[row]
-            + rank[:, None] * count[row]
-            + (torch.arange(width, device=device) - before[row])
+            + degree[node][:, None] * before[read]
+            + rank[:, None] * count[read]
+            + (torch.arange(width, device=index.device) - before[read])
         ).reshape(-1)
         item, side = perm // sides, perm % sides
-        entry = order[side]  # [readers, T]
-        self.perm_t = torch.empty_like(place)
-        self.perm_t[place] = (item[:, None] * total + entry).reshape(-1)
-        col_t = torch.empty_like(place)
-        col_t[place] = (item[:, None] * out + row_of[entry]).reshape(-1)
-        self.col_t = col_t.int()
-        start_t = (width * first)[:, None] + degree[:, None] * before
-        self.ptr_t = torch.cat([start_t.reshape(-1), start_t.new_tensor([place.numel()])]).int()
-        self.pair = row_of * (sides * per_node) + side_of * per_node + in_of
-        self.index = index
+        entry = plan["order"][side]  # [readers, T]
+        self.perm_t = torch.empty_like(place).index_copy(0, place, (item[:, None] * total + entry).reshape(-1))
+        col_t = (item[:, None] * out + plan["row"][entry]).reshape(-1)
+        self.col_t = torch.empty_like(place).index_copy(0, place, col_t).int()
+        self.ptr_t = _closed(((width * first)[:, None] + degree[:, None] * before).reshape(-1), items * total)
+
+
+def _closed(starts: Tensor, end: int) -> Tensor:
+    """Starts of all bags and the end of the last, 32-bit."""
+    return torch.cat([starts, starts.new_full((1,), end)]).int()
 
 
 def _bag(table: Tensor, col: Tensor, ptr: Tensor, value: Tensor) -> Tensor:
@@ -125,14 +137,14 @@ class _Apply(torch.autograd.Function):
     """y = V x. All three functions are bilinear and each one's gradients are the other two: any order works."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, x: Tensor, value_t: Tensor | None, pattern: CouplingPattern) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, value: Tensor, x: Tensor, value_t: Tensor | None, pattern: CouplingPattern) -> Tensor:
         ctx.save_for_backward(value, x if ctx.needs_input_grad[0] else None, value_t)
         ctx.pattern = pattern
         y = _bag(x.reshape(-1, x.size(-1)), pattern.col, pattern.ptr, value.reshape(-1))
         return y.view(pattern.num_items, pattern.rows.num_out, x.size(-1))
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, x, value_t = ctx.saved_tensors
         grad = grad.contiguous()
         grad_value = _Sample.apply(x, grad, ctx.pattern) if ctx.needs_input_grad[0] else None
@@ -144,7 +156,7 @@ class _ApplyTransposed(torch.autograd.Function):
     """x = V^T y."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, y: Tensor, value_t: Tensor | None, pattern: CouplingPattern) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, value: Tensor, y: Tensor, value_t: Tensor | None, pattern: CouplingPattern) -> Tensor:
         ctx.save_for_backward(value, y if ctx.needs_input_grad[0] else None, value_t)
         ctx.pattern = pattern
         weights = value.reshape(-1)[pattern.perm_t] if value_t is None else value_t
@@ -152,7 +164,7 @@ class _ApplyTransposed(torch.autograd.Function):
         return x.view(pattern.num_nodes, pattern.rows.num_in, y.size(-1))
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         value, y, value_t = ctx.saved_tensors
         grad = grad.contiguous()
         grad_value = _Sample.apply(grad, y, ctx.pattern) if ctx.needs_input_grad[0] else None
@@ -168,15 +180,15 @@ class _Sample(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, pattern: CouplingPattern) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, x: Tensor, y: Tensor, pattern: CouplingPattern) -> Tensor:
         ctx.save_for_backward(x, y)
         ctx.pattern = pattern
         items, sides = pattern.index.shape
         nodes = x.index_select(0, pattern.index.reshape(-1)).view(items, sides * x.size(1), x.size(2))
-        return torch.bmm(y, nodes.mT).flatten(1).index_select(1, pattern.pair)
+        return torch.bmm(y, nodes.mT).flatten(1).index_select(1, pattern.rows.plan(y.device)["pair"])
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN001
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x = _ApplyTransposed.apply(grad, y, None, ctx.pattern) if ctx.needs_input_grad[0] else None

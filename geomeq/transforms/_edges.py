@@ -10,6 +10,8 @@ from ..neighbors import tie_tolerance
 
 # Edge attributes of the contract whose names do not begin with "edge_".
 _EDGE_LEVEL = ("shift", "polar", "transport", "adj", "adj_t")
+# A mean over incoming edges: as stale as they are.
+_FROM_EDGES = ("node_attr",)
 
 
 def require_data(data: Any, transform: str) -> None:
@@ -61,7 +63,7 @@ def write_edges(data: Data, edge_index: Tensor, batch: Tensor | None, **attribut
 
     A ``Batch`` also learns where the edges of each graph begin, so that ``to_data_list`` returns them.
     """
-    stale = [key for key in data.keys() if key.startswith("edge_") or key in _EDGE_LEVEL]  # noqa: SIM118
+    stale = [key for key in data.keys() if key.startswith("edge_") or key in (*_EDGE_LEVEL, *_FROM_EDGES)]  # noqa: SIM118
     for key in stale:
         del data[key]
     data.edge_index = edge_index
