@@ -11,7 +11,9 @@ linear fit and the error under rotations below 1e-4.
     python examples/qm9_segnn.py --full --epochs 300 --minutes inf --width 64 --layers 7 --batch 128 --device cuda
     torchrun --nproc_per_node=2 examples/qm9_segnn.py --ddp       # two processes, gradients averaged
 
-MEASURED_FIGURES
+Measured with the first command, seed 0, on one core of a busy machine (so with --minutes 60): test error of the gap
+0.215 eV; mean of the training set 1.045, linear fit on atom counts 0.758 (ratio 0.28); error under rotations 4e-6;
+282 s of CPU for 30 epochs.
 """
 
 import argparse
@@ -216,8 +218,8 @@ def run(args: argparse.Namespace, device: torch.device) -> dict[str, float | boo
 
     seed_everything(args.seed)
     model = PropertyModel(build_config(args))
-    batches = list(DataLoader(train_set, batch_size=1000))
-    counts, y = torch.cat([atom_counts(b) for b in batches]), torch.cat([b.y[:, column] for b in batches]).double()
+    pairs = [(atom_counts(b), b.y[:, column].double()) for b in DataLoader(train_set, batch_size=1000)]
+    counts, y = torch.cat([c for c, _ in pairs]), torch.cat([t for _, t in pairs])
     model.fit_linear(counts, y)
     model.to(device)
     weights = sum(p.numel() for p in model.network.parameters())

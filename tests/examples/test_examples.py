@@ -54,7 +54,8 @@ def test_demo_rebuilds_its_model_from_the_files(tmp_path):
 
 
 def test_demo_on_the_command_line_says_when_it_missed(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "qm9_segnn.py"), *DEMO, "--minutes", "0.02", "--out", str(tmp_path)]
+    options = ["--minutes", "0.02", "--amp", "--out", str(tmp_path)]
+    command = [sys.executable, str(EXAMPLES / "qm9_segnn.py"), *DEMO, *options]
     done = subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=300)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "MISSED" in done.stdout
