@@ -23,7 +23,7 @@ def one_process(out, *options):
 
 
 def checkpoint(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)
+    return torch.load(folder / "checkpoint.pt", weights_only=True, map_location="cpu")
 
 
 def gradients(state):
@@ -70,3 +70,14 @@ def test_batch_that_cannot_be_shared_is_refused(monkeypatch):
     world.size = 3
     with pytest.raises(SystemExit, match="multiple of their number, 3"):
         module.train(module.parse(["--batch", "8"]), world)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_devices_have_the_gradients_of_one_cpu(tmp_path):
+    one_process(tmp_path / "one", "--epochs", "1", "--steps", "1")
+    assert "2 process(es) on cuda" in two_processes(
+        tmp_path / "two", "--epochs", "1", "--steps", "1", "--device", "cuda"
+    )
+    expected, found = gradients(checkpoint(tmp_path / "one")), gradients(checkpoint(tmp_path / "two"))
+    assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
