@@ -2,14 +2,16 @@
 
 Both networks give an energy, and forces are minus its slope, so energy is conserved by construction. One is a SEGNN
 whose messages are steered by directions; the other is the same network with invariant features and messages that know
-nothing but elements and distances. Trains both for the same time on the bundled GFN2-xTB frames (1,000, independent
-test trajectory) and ends with status 1 unless the SEGNN's force error is smaller by a factor of 1.5.
+nothing but elements and distances. Both see the bundled GFN2-xTB frames (1,000; tested on 500 of another trajectory)
+equally often. Ends with status 1 unless the SEGNN's force error is smaller by a factor of 1.5.
 
-    python examples/md_forces.py                            # 150 s a network
-    python examples/md_forces.py --seconds inf --epochs 60  # equal epochs instead of equal time
+    python examples/md_forces.py                                # 30 epochs a network
+    python examples/md_forces.py --epochs 1000 --seconds 200    # equal time (a step of the scalar network is shorter)
     python examples/md_forces.py --molecule acetamide
 
-MEASURED_FIGURES
+Measured with the first command, seed 0, one core: force MAE 33.8 meV/A (SEGNN, 55,409 weights, 169 s) and 101.2 meV/A
+(scalar messages, 56,941 weights, 64 s), ratio 3.0; forces 0 everywhere: 746.5. Energy MAE 7.6 and 38.2 meV. Error under
+rotations 1e-5.
 """
 
 import argparse
@@ -89,7 +91,7 @@ def learning_rate(progress: float, peak: float) -> float:
 
 
 def train(model: Potential, frames: MD, mean_energy: float, scale: float, args: argparse.Namespace, label: str) -> dict:
-    """Trains for the given seconds or epochs, whichever end first; leaves the averaged weights in ``model``."""
+    """Trains for the given epochs or seconds, whichever end first; leaves the averaged weights in ``model``."""
     loader = DataLoader(frames, batch_size=args.batch, shuffle=True, drop_last=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
     average = copy.deepcopy(model)
@@ -175,8 +177,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--molecule", default="ethanol", choices=("ethanol", "malonaldehyde", "acetamide"))
-    add("--seconds", type=float, default=150.0, help="training time of each network; inf for no limit")
-    add("--epochs", type=int, default=10**6, help="epochs of each network at most")
+    add("--seconds", type=float, default=math.inf, help="training time of each network at most")
+    add("--epochs", type=int, default=30, help="epochs of each network at most")
     add("--cpu-time", action="store_true", help="count seconds of CPU instead of seconds: fair on a busy machine")
     add("--frames", type=int, default=0, help="use the first few frames only (0: all)")
     add("--batch", type=int, default=10)
