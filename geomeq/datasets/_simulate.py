@@ -34,12 +34,24 @@ def charged(systems: int, stream: np.random.SeedSequence, label: str = "") -> di
         label: Text of the progress bar.
 
     Returns:
-        ``pos``, ``vel`` (input frame) and ``pos_target`` ``[S, n, 3]``, ``charge`` ``[S, n, 1]``, float64.
+        ``pos``, ``vel`` (input frame), ``pos_target`` and ``vel_target`` ``[S, n, 3]``, ``charge`` ``[S, n, 1]``,
+        float64. ``vel_target`` is the velocity of the step that *leaves* the target, where ``vel`` is that of the step
+        that led to ``pos``: so ``(pos_target, -vel_target) -> pos`` is a motion of the same integrator.
     """
     pos, vel, charge = start_charged(systems, stream)
     frames = run_charged(pos, vel, charge, (INPUT_FRAME, TARGET_FRAME), label)
-    (x, v), (x_target, _) = frames
-    return {"pos": x, "vel": v, "pos_target": x_target, "charge": charge}
+    (x, v), (x_target, v_target) = frames
+    v_target = v_target + DT * charged_force(x_target, charge)
+    return {"pos": x, "vel": v, "pos_target": x_target, "vel_target": v_target, "charge": charge}
+
+
+def charged_force(pos: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """Clipped forces ``[S, n, 3]`` at positions ``[S, n, 3]``."""
+    q = charge[..., 0].T
+    pairs = list(combinations(range(pos.shape[1]), 2))
+    i, j = (np.array(p) for p in zip(*pairs, strict=True))
+    force = _coulomb(np.ascontiguousarray(pos.transpose(1, 2, 0)), (q[i] * q[j])[:, None], i, j, pairs)
+    return force.transpose(2, 0, 1)
 
 
 def run_charged(

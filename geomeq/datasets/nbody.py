@@ -45,6 +45,8 @@ class NBody(CachedDataset):
         - ``charge`` ``[n, 1]`` (charged), or ``mass`` ``[n, 1]`` and ``force`` ``[n, 3]`` (gravity; of the
           input frame).
         - ``y`` ``[n, 3]``: positions at frame 40 (or forces, with ``target="force"``).
+        - ``vel_target`` ``[n, 3]``: velocity with which the particles leave frame 40 (charged). The dynamics run both
+          ways: ``(y, -vel_target)`` is an input whose target is ``pos``, a second sample from each trajectory.
         - ``edge_index`` ``[2, n (n - 1)]``: all ordered pairs, sorted by target, then source (charged).
         - ``edge_scalar`` ``[n (n - 1), 1]``: :math:`q_i q_j` (charged).
 
@@ -75,11 +77,11 @@ class NBody(CachedDataset):
 
     Example:
         >>> from geomeq.datasets import NBody
-        >>> NBody(num_systems=2)[0]  # doctest: +SKIP
-        Data(edge_index=[2, 20], pos=[5, 3], y=[5, 3], vel=[5, 3], charge=[5, 1], edge_scalar=[20, 1])
+        >>> NBody(num_systems=2)[0].pos.shape  # doctest: +SKIP
+        torch.Size([5, 3])
     """
 
-    version = "1"
+    version = "2"
 
     def __init__(
         self,
@@ -144,11 +146,14 @@ def _collate_charged(state: dict[str, np.ndarray]) -> tuple[Data, dict[str, Tens
         vel=_flat(state["vel"]),
         charge=_flat(charge),
         y=_flat(state["pos_target"]),
+        vel_target=_flat(state["vel_target"]),
         edge_index=edge_index,
         edge_scalar=_flat(charge[:, target] * charge[:, source]),
     )
     nodes, edges = _starts(systems, n), _starts(systems, n * (n - 1))
-    slices = dict.fromkeys(("pos", "vel", "charge", "y"), nodes) | dict.fromkeys(("edge_index", "edge_scalar"), edges)
+    slices = dict.fromkeys(("pos", "vel", "charge", "y", "vel_target"), nodes) | dict.fromkeys(
+        ("edge_index", "edge_scalar"), edges
+    )
     return data, slices
 
 

@@ -1,6 +1,6 @@
 """One ready network per published system, each with a dataclass config."""
 
 from .potential import Potential, PotentialOutput
-from .segnn import SEGNN, SEGNNConfig
+from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 
-__all__ = ["SEGNN", "Potential", "PotentialOutput", "SEGNNConfig"]
+__all__ = ["SEGNN", "Potential", "PotentialOutput", "SEGNNConfig", "balanced_irreps"]

@@ -8,7 +8,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geomeq._checks import check_finite, check_shape
+from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.harmonics import (
     bessel_basis,
     edge_vectors,
@@ -155,7 +155,14 @@ class SEGNN(nn.Module):
         hidden = o3.Irreps(config.irreps_hidden)
         attr = o3.Irreps.spherical_harmonics(config.lmax_attributes)
         self.irreps_attr = attr
-        self.embedding = SteerableLinear(self.irreps_in, attr, hidden)
+        # Plain values: torch.compile cannot guard e3nn's objects.
+        self._dims = (self.irreps_in.dim, attr.dim)
+        self._hints = (
+            f"irreps_in of the config is {config.irreps_in}",
+            f"lmax_attributes={config.lmax_attributes} needs SteerableAttributes(lmax={config.lmax_attributes})",
+        )
+        # Irreps that no product of the input gives (pseudo-vectors from scalars) start at 0; the layers fill them.
+        self.embedding = SteerableLinear(self.irreps_in, attr, hidden, unreachable="zero")
         self.layers = nn.ModuleList(
             SEGNNConv(hidden, attr, edge_scalars=config.num_edge_scalars, path=config.path)
             for _ in range(config.num_layers)
@@ -201,10 +208,10 @@ class SEGNN(nn.Module):
         out = self.readout(self.head(h, graph.node), graph.node)
         if self.config.task == "node":
             return out
-        pooled = out.new_zeros(num_graphs, out.size(1)).index_add(0, batch, out)
+        pooled = _sum_graphs(out, batch, num_graphs)
         if self.config.pool == "mean":
-            count = out.new_zeros(num_graphs).index_add(0, batch, out.new_ones(out.size(0)))
-            pooled = pooled / count.clamp(min=1)[:, None]
+            count = _sum_graphs(out.new_ones(out.size(0), 1), batch, num_graphs)
+            pooled = pooled / count.clamp(min=1)
         if self.pooled_head is None or self.pooled_readout is None:
             return pooled
         one = pooled.new_ones(num_graphs, 1)
@@ -214,10 +221,9 @@ class SEGNN(nn.Module):
         x = data.get("x")
         if x is None:
             raise ValueError(
-                f"data has no x [N, {self.irreps_in.dim}] of type {self.irreps_in}; it has {sorted(data.keys())}"
+                f"data has no x [N, {self._dims[0]}]; {self._hints[0]}, and the data has {sorted(data.keys())}"
             )
-        hint = f"irreps_in of the config is {self.irreps_in}"
-        check_shape("x", x, "N", self.irreps_in.dim, hint=hint)
+        check_shape("x", x, "N", self._dims[0], hint=self._hints[0])
         weight = self.embedding.weight
         if x.device != weight.device:
             raise ValueError(
@@ -230,13 +236,13 @@ class SEGNN(nn.Module):
         config, edge_index = self.config, data.get("edge_index")
         if edge_index is None:
             raise ValueError("data has no edge_index; apply CutoffGraph, NearestGraph or FullyConnected")
+        check_edge_index(edge_index, x.size(0), x.size(0))
         edge_attr, node_attr, edge_dist = (data.get(name) for name in ("edge_attr", "node_attr", "edge_dist"))
         if node_attr is None:
             pos = data.get("pos")
             if pos is None:
                 raise ValueError("data has neither pos nor edge_attr, node_attr, edge_dist of SteerableAttributes")
-            if not torch.compiler.is_compiling():
-                check_finite("pos", pos, "drop or repair that structure")
+            check_finite("pos", pos, "drop or repair that structure")
             pos = pos.to(x.dtype)
             vec = edge_vectors(pos, edge_index, data.get("shift"), data.get("cell"), batch)
             vectors = [self._vector(data, name, x) for name in config.vectors]
@@ -244,8 +250,7 @@ class SEGNN(nn.Module):
                 vec, edge_index, x.size(0), config.lmax_attributes, vectors, cutoff=config.cutoff
             )
             edge_attr, node_attr, edge_dist = made.edge_attr, made.node_attr, made.edge_dist
-        dim = self.irreps_attr.dim
-        hint = f"lmax_attributes={config.lmax_attributes} needs SteerableAttributes(lmax={config.lmax_attributes})"
+        dim, hint = self._dims[1], self._hints[1]
         if edge_attr is None or edge_dist is None:
             raise ValueError("data has node_attr but not edge_attr and edge_dist; apply SteerableAttributes again")
         check_shape("edge_attr", edge_attr, edge_index.size(1), dim, hint=hint)
@@ -284,6 +289,13 @@ class SEGNN(nn.Module):
             )
         check_shape("edge_scalar", extra, edge_dist.size(0), config.edge_scalars)
         return torch.cat([radial, extra.to(edge_dist.dtype)], dim=1)
+
+
+def _sum_graphs(values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    """Sum over the nodes of each graph, ``[N, C] -> [num_graphs, C]``."""
+    if num_graphs == 1:  # also because inductor (torch 2.13) cannot compile a scatter into one row
+        return values.sum(dim=0, keepdim=True)
+    return values.new_zeros(num_graphs, values.size(1)).index_add(0, batch, values)
 
 
 def _batch(data: Data, num_nodes: int) -> tuple[Tensor, int]:

@@ -47,7 +47,10 @@ def _orders(irreps: o3.Irreps, sides: int) -> list[_Order]:
     for w, width in enumerate(widths(irreps)):
         degrees = [irreps[s].ir.l for s in width.slices]
         for m in range(max(degrees) + 1):
-            side, start, length, columns = [], [], [], []
+            side: list[int] = []
+            start: list[int] = []
+            length: list[int] = []
+            columns: list[int] = []
             for sign in (1, -1) if m else (0,):
                 for endpoint in range(sides):
                     for deg, at in zip(degrees, width.start, strict=True):
@@ -104,7 +107,8 @@ class FrameMessage:
 
     def _assemble_first(self) -> WeightAssembly:
         paths, num = self.first.linear.paths, len(self.irreps_node)
-        shapes, blocks = [], []
+        shapes: list[tuple[int, int]] = []
+        blocks: list[tuple[int, int, int, float, Tensor]] = []
         for order in self._in:
             members = [s for s in self._widths_in[order.width].slices if self.irreps_node[s].ir.l >= order.m]
             rows = [*members, *(num + s for s in members)]
@@ -121,7 +125,9 @@ class FrameMessage:
 
     def _assemble_second(self) -> tuple[WeightAssembly, list[int]]:
         paths = self.second.linear.paths
-        shapes, blocks, orders = [], [], []
+        shapes: list[tuple[int, int]] = []
+        blocks: list[tuple[int, int, int, float, Tensor]] = []
+        orders: list[int] = []
         for m in range(max(ir.l for _, ir in self.second.irreps_in) + 1):
             rows = [s for s in self._inner if paths.irreps_in[s].ir.l >= m]
             cols = [c for c, (_, ir) in enumerate(paths.irreps_out) if ir.l >= m]

@@ -147,7 +147,7 @@ class SEGNNConv(nn.Module):
             dtype = self.update_second.weight.dtype
             x = x.to(dtype)
             edge_scalar = None if edge_scalar is None else edge_scalar.to(dtype)
-            if self._use_frame(graph):
+            if self._frame is not None and self._use_frame(graph):
                 summed = self._frame(x, edge_scalar, graph)
             else:
                 summed = self._messages_by_products(x, edge_scalar, graph)
@@ -155,7 +155,7 @@ class SEGNNConv(nn.Module):
             return x + update if self._residual else update
 
     def _use_frame(self, graph: SteerableGraph) -> bool:
-        if self._frame is None or self.path == "cg":
+        if self.path == "cg":
             return False
         if graph.is_harmonic(self._lmax_edge):
             return True

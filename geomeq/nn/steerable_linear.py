@@ -1,5 +1,7 @@
 """The linear map of steerable networks: a Clebsch-Gordan product with an attribute."""
 
+from typing import Literal
+
 import torch
 from e3nn import o3
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ class SteerableLinear(nn.Module):
         irreps_attr: Type of the attribute, component-normalised.
         irreps_out: Type of the output.
         bias: Whether even scalars get a bias.
+        unreachable: What to do about outputs that no product gives: ``"error"``, or ``"zero"`` to leave them 0.
 
     Example:
         >>> layer = SteerableLinear("8x0e + 8x1o", "1x0e + 1x1o", "4x0e + 4x1o")
@@ -43,6 +46,7 @@ class SteerableLinear(nn.Module):
         irreps_attr: o3.Irreps | str,
         irreps_out: o3.Irreps | str,
         bias: bool = True,
+        unreachable: Literal["error", "zero"] = "error",
     ) -> None:
         super().__init__()
         self.irreps_in = o3.Irreps(irreps_in)
@@ -50,7 +54,7 @@ class SteerableLinear(nn.Module):
         self.irreps_out = o3.Irreps(irreps_out)
         self.paths = SteerablePaths(self.irreps_in, self.irreps_attr, self.irreps_out)
         for fan_in, slice_out in zip(self.paths.fan_in, self.irreps_out, strict=True):
-            if slice_out.dim and not fan_in:
+            if slice_out.dim and not fan_in and unreachable == "error":
                 raise ValueError(
                     f"no product of {self.irreps_in} with the attribute {self.irreps_attr} gives {slice_out}; "
                     "raise the degree of the attribute or of the input, or drop that output"
@@ -70,7 +74,8 @@ class SteerableLinear(nn.Module):
                 self._columns[str(ir)] = self._columns.get(str(ir), 0) + mul
         twins = {(p.source, p.attr, p.target): p for p in self.paths.paths}
         self._groups: list[tuple[int, str, ProductGroup]] = []
-        shapes, blocks = [], []
+        shapes: list[tuple[int, int]] = []
+        blocks: list[tuple[int, int, int, float, Tensor]] = []
         for kind, columns in self._columns.items():
             ir = o3.Irrep(kind)
             for w, width in enumerate(self._widths):
@@ -95,7 +100,7 @@ class SteerableLinear(nn.Module):
             self.weight.copy_((2 * torch.rand_like(self.weight) - 1) * self.paths.init_bounds().to(self.weight))
             if self.bias is not None:
                 bounds = [
-                    torch.full((mul,), fan_in**-0.5)
+                    torch.full((mul,), max(fan_in, 1) ** -0.5)
                     for (mul, ir), fan_in in zip(self.irreps_out, self.paths.fan_in, strict=True)
                     if ir == _SCALAR and mul
                 ]
@@ -137,8 +142,13 @@ class SteerableLinear(nn.Module):
                         coupled = attr.get(group).apply(tables[w])
                         coupled = coupled.view(x.size(0) * (2 * int(kind[:-1]) + 1), matrix.size(0))
                         rows = coupled @ matrix if rows is None else torch.addmm(rows, coupled, matrix)
-                assert rows is not None  # the constructor refuses outputs without paths
-                out[kind] = rows.view(x.size(0), 2 * int(kind[:-1]) + 1, columns)
+                shape = (x.size(0), 2 * int(kind[:-1]) + 1, columns)
+                if rows is None:  # unreachable
+                    out[kind] = x.new_zeros(shape)
+                elif rows.dim() == 1:  # only the bias
+                    out[kind] = rows.expand(shape)
+                else:
+                    out[kind] = rows.view(shape)
             return out
 
     def extra_repr(self) -> str:

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geomeq.ops._kernels import choose_path, weighted_rows
+
 
 class CouplingRows:
     """The part of a coupling that does not depend on the graph.
@@ -126,11 +128,12 @@ def _closed(starts: Tensor, end: int) -> Tensor:
     return torch.cat([starts, starts.new_full((1,), end)]).int()
 
 
-def _bag(table: Tensor, col: Tensor, ptr: Tensor, value: Tensor) -> Tensor:
+def _product(table: Tensor, col: Tensor, ptr: Tensor, value: Tensor) -> Tensor:
     """Sparse matrix (CSR) times dense ``[rows, C]``."""
-    if col.numel() == 0 or table.numel() == 0:
-        return table.new_zeros(ptr.numel() - 1, table.size(-1))
-    return F.embedding_bag(col, table, ptr, mode="sum", per_sample_weights=value, include_last_offset=True)
+    # torch.compile cannot trace sparse tensors, nor branch on sizes it does not know.
+    if torch.compiler.is_compiling():
+        return F.embedding_bag(col, table, ptr, mode="sum", per_sample_weights=value, include_last_offset=True)
+    return weighted_rows(ptr, col, value, table, choose_path(table.device, table.dtype, table.size(1)))
 
 
 class _Apply(torch.autograd.Function):
@@ -140,7 +143,7 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, x: Tensor, value_t: Tensor | None, pattern: CouplingPattern) -> Tensor:
         ctx.save_for_backward(value, x if ctx.needs_input_grad[0] else None, value_t)
         ctx.pattern = pattern
-        y = _bag(x.reshape(-1, x.size(-1)), pattern.col, pattern.ptr, value.reshape(-1))
+        y = _product(x.reshape(-1, x.size(-1)), pattern.col, pattern.ptr, value.reshape(-1))
         return y.view(pattern.num_items, pattern.rows.num_out, x.size(-1))
 
     @staticmethod
@@ -160,7 +163,7 @@ class _ApplyTransposed(torch.autograd.Function):
         ctx.save_for_backward(value, y if ctx.needs_input_grad[0] else None, value_t)
         ctx.pattern = pattern
         weights = value.reshape(-1)[pattern.perm_t] if value_t is None else value_t
-        x = _bag(y.reshape(-1, y.size(-1)), pattern.col_t, pattern.ptr_t, weights)
+        x = _product(y.reshape(-1, y.size(-1)), pattern.col_t, pattern.ptr_t, weights)
         return x.view(pattern.num_nodes, pattern.rows.num_in, y.size(-1))
 
     @staticmethod

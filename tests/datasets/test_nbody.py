@@ -96,7 +96,7 @@ def test_attributes_of_a_charged_sample(test_set):
     data = test_set[5]
     assert len(test_set) == 2000
     assert {k: tuple(v.shape) for k, v in data.to_dict().items()} == {
-        **{"pos": (5, 3), "vel": (5, 3), "charge": (5, 1), "y": (5, 3)},
+        **{"pos": (5, 3), "vel": (5, 3), "charge": (5, 1), "y": (5, 3), "vel_target": (5, 3)},
         **{"edge_index": (2, 20), "edge_scalar": (20, 1)},
     }
     source, target = data.edge_index
@@ -104,6 +104,21 @@ def test_attributes_of_a_charged_sample(test_set):
     order = target * 5 + source
     assert (order.diff() > 0).all()  # sorted by target, then source, no pair twice
     assert not (source == target).any()
+
+
+def test_the_motion_runs_back_from_the_target_with_the_velocity_reversed():
+    state = simulate.charged(20, np.random.SeedSequence(3))
+
+    def miss(vel: np.ndarray) -> np.ndarray:
+        pos = state["pos_target"].copy()
+        for _ in range(1000):
+            vel = vel + simulate.DT * simulate.charged_force(pos, state["charge"])
+            pos = pos + simulate.DT * vel
+        return np.abs(pos - state["pos"]).max(axis=(1, 2))
+
+    # The median: close encounters amplify rounding errors.
+    assert np.median(miss(-state["vel_target"])) < 1e-12
+    assert np.median(miss(-state["vel"])) > 1e-2
 
 
 def test_trivial_errors_are_those_of_the_published_protocol(test_set):

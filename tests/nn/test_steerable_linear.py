@@ -26,8 +26,8 @@ def e3nn_product(layer: SteerableLinear) -> tuple[o3.FullyConnectedTensorProduct
     factors = []
     for p in layer.paths.paths:
         size = layer.irreps_in[p.source].mul * layer.irreps_attr[p.attr].mul * layer.irreps_out[p.target].mul
-        factors.append(torch.full((size,), layer.paths.fan_in[p.target] ** 0.5))
-    return product, torch.cat(factors).double()
+        factors.append(torch.full((size,), layer.paths.fan_in[p.target] ** 0.5, dtype=torch.float64))
+    return product, torch.cat(factors)
 
 
 @pytest.mark.parametrize("types", TYPES, ids=["L1", "multiplicities", "all-parities"])
@@ -63,7 +63,7 @@ def test_with_the_constant_attribute_it_is_an_ordinary_linear_map():
     layer = SteerableLinear("5x0e+4x1o+3x2e", "1x0e", "2x0e+3x1o+2x2e").double()
     x = torch.randn(6, layer.irreps_in.dim, dtype=torch.float64)
     linear = o3.Linear(layer.irreps_in, layer.irreps_out, biases=[True, False, False]).double()
-    factor = torch.cat([torch.full((i * o,), i**0.5) for i, o in ((5, 2), (4, 3), (3, 2))]).double()
+    factor = torch.cat([torch.full((i * o,), i**0.5, dtype=torch.float64) for i, o in ((5, 2), (4, 3), (3, 2))])
     theirs = linear(x, weight=layer.weight * factor, bias=layer.bias)
     torch.testing.assert_close(layer(x, torch.ones(6, 1, dtype=torch.float64)), theirs, atol=1e-12, rtol=0)
 
@@ -134,3 +134,10 @@ def test_bad_input():
         layer(torch.randn(4, 32), torch.randn(5, 4))
     with pytest.raises(ValueError, match="no product of .* gives 1x2e"):
         SteerableLinear("1x0e", "1x0e+1x1o", "1x0e+1x2e")
+
+
+def test_unreachable_outputs_can_be_left_zero():
+    layer = SteerableLinear("2x0e", "1x0e+1x1o", "2x0e+1x1e+2x1o", unreachable="zero")
+    out = layer(torch.randn(3, 2), torch.randn(3, 4))
+    assert (out[:, 2:5] == 0).all()
+    assert (out[:, 5:] != 0).all()
