@@ -128,12 +128,17 @@ def _closed(starts: Tensor, end: int) -> Tensor:
     return torch.cat([starts, starts.new_full((1,), end)]).int()
 
 
+_SMALL = 200_000  # multiplications below which making a sparse tensor costs more than its faster product saves
+
+
 def _product(table: Tensor, col: Tensor, ptr: Tensor, value: Tensor) -> Tensor:
     """Sparse matrix (CSR) times dense ``[rows, C]``."""
     # torch.compile cannot trace sparse tensors, nor branch on sizes it does not know.
     if torch.compiler.is_compiling():
         return F.embedding_bag(col, table, ptr, mode="sum", per_sample_weights=value, include_last_offset=True)
-    return weighted_rows(ptr, col, value, table, choose_path(table.device, table.dtype, table.size(1)))
+    small = table.device.type == "cpu" and col.numel() * table.size(1) < _SMALL
+    path = "bag" if small else choose_path(table.device, table.dtype, table.size(1))
+    return weighted_rows(ptr, col, value, table, path)
 
 
 class _Apply(torch.autograd.Function):

@@ -22,7 +22,11 @@ def representation(irreps: o3.Irreps, rotation: torch.Tensor, mirrored: bool) ->
 
 def e3nn_product(layer: SteerableLinear) -> tuple[o3.FullyConnectedTensorProduct, torch.Tensor]:
     """e3nn's product and the factor it divides each weight by."""
-    product = o3.FullyConnectedTensorProduct(layer.irreps_in, layer.irreps_attr, layer.irreps_out)
+    torch.set_default_dtype(torch.float64)  # e3nn rounds its constants to the default type when it is built
+    try:
+        product = o3.FullyConnectedTensorProduct(layer.irreps_in, layer.irreps_attr, layer.irreps_out)
+    finally:
+        torch.set_default_dtype(torch.float32)
     factors = []
     for p in layer.paths.paths:
         size = layer.irreps_in[p.source].mul * layer.irreps_attr[p.attr].mul * layer.irreps_out[p.target].mul

@@ -45,7 +45,7 @@ def network(dtype, path="auto"):
 @DTYPES
 @pytest.mark.parametrize("path", ["frame", "cg"])
 def test_the_whole_pipeline_is_equivariant(dtype, path):
-    model, raw, transform = network(dtype, path), particles(dtype), pipeline(ParticleFeatures())
+    model, raw, transform = network(dtype, path), particles(dtype), pipeline(ParticleFeatures(charge=True))
     for group in ("E(3)", "permutation", "batching"):
         assert_equivariant(model, raw, group, transform=transform)
     assert equivariance_report(model, raw, transform=transform).passed
@@ -53,7 +53,7 @@ def test_the_whole_pipeline_is_equivariant(dtype, path):
 
 @DTYPES
 def test_wrong_centring_in_the_pipeline_is_found_and_named(dtype):
-    model, raw, transform = network(dtype), particles(dtype), pipeline(WrongFeatures())
+    model, raw, transform = network(dtype), particles(dtype), pipeline(WrongFeatures(charge=True))
     assert equivariance_error(model, raw, "rotation", transform=transform) > 1e-3
     assert equivariance_error(model, raw, "translation", transform=transform) > 1e-3
     report = equivariance_report(model, raw, transform=transform)
@@ -68,7 +68,7 @@ def test_wrong_centring_in_the_pipeline_is_found_and_named(dtype):
 def test_a_relu_on_steerable_features_is_found_and_named(dtype):
     model, raw = network(dtype), particles(dtype)
     model.norms[1] = _Relu()
-    report = equivariance_report(model, raw, transform=pipeline(ParticleFeatures()))
+    report = equivariance_report(model, raw, transform=pipeline(ParticleFeatures(charge=True)))
     assert report.culprits == {"rotation": "norms.1", "reflection": "norms.1"}
 
 
