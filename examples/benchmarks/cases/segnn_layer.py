@@ -51,8 +51,8 @@ class ProductLinear(nn.Module):
             self.product.weight.copy_(layer.weight * torch.cat(factor))
         self.bias = nn.Parameter(layer.bias.detach().clone())
 
-    def forward(self, x: Tensor, attr: Tensor | SteerableGraph) -> Tensor:
-        y = self.product(x, getattr(attr, "attr", attr))
+    def forward(self, x: Tensor, attr: Tensor) -> Tensor:
+        y = self.product(x, attr)
         scalars = self.bias.numel()
         return torch.cat([y[:, :scalars] + self.bias, y[:, scalars:]], dim=1)
 
@@ -181,7 +181,7 @@ CASES = [
     Case(
         "segnn_model",
         "a SEGNN of 4 layers, forward and backward, same graphs; couplings are made once per call",
-        sizes=SIZES,
+        sizes={**SIZES, "L=1, N-body: 100 graphs of 5": {"lmax": 1, "graphs": 100, "nodes": 5}},
         quick=QUICK,
         setup=molecules,
         contenders={"geomeq": model_step(e3nn_layers=False), "e3nn layers": model_step(e3nn_layers=True)},
