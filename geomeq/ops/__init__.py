@@ -1,10 +1,12 @@
 """The few kernels that decide the speed: stencils over neighbours and reductions over segments."""
 
 from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
+from geomeq.ops.sparse_operator import SparseOperator
 from geomeq.ops.stencil import Stencil, StencilPattern, stencil
 from geomeq.ops.stencil_linear import StencilLinear
 
 __all__ = [
+    "SparseOperator",
     "Stencil",
     "StencilLinear",
     "StencilPattern",
