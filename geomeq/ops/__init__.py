@@ -4,15 +4,18 @@ from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segme
 from geomeq.ops.sparse_operator import SparseOperator
 from geomeq.ops.stencil import Stencil, StencilPattern, stencil
 from geomeq.ops.stencil_linear import StencilLinear
+from geomeq.ops.typed import TypedPattern, typed_linear
 
 __all__ = [
     "SparseOperator",
     "Stencil",
     "StencilLinear",
     "StencilPattern",
+    "TypedPattern",
     "segment_max",
     "segment_mean",
     "segment_softmax",
     "segment_sum",
     "stencil",
+    "typed_linear",
 ]
