@@ -1,13 +1,18 @@
 """Groups that act on geometries: elements, exp and log, random and gridded samples, representations.
 
-Classes :class:`SO2`, :class:`SO3` and :class:`O3` share one interface of static methods: ``identity``, ``compose``,
-``inverse``, ``exp``, ``log``, ``adjoint``, ``act``, ``distance``, ``random`` (Haar) and ``grid`` (elements and Haar
-weights, exact up to a degree). Everything is computed in float64 unless the input is float32.
+All share one interface, :class:`Group`: ``identity``, ``compose``, ``inverse``, ``exp``, ``log``, ``adjoint``, ``act``,
+``distance``, ``random`` (Haar) and ``sample`` (elements and Haar weights). On :class:`SO2`, :class:`SO3` and
+:class:`O3` the methods but ``sample`` are static, and ``grid`` gives samples exact up to a degree. Everything is
+computed in float64 unless the input is float32.
 """
 
-from .grids import cube_rotations, icosahedral_rotations, rotation_grid
+from .grids import cube_rotations, icosahedral_rotations, rotation_grid, tetrahedral_rotations
+from .group import Group, GroupSample, Space
+from .icosphere import Icosphere, icosphere
+from .metric import left_invariant_distance, metric_matrix, squared_length
 from .o3 import O3, inversion, nearest_orthogonal, reflection, split_parity
 from .representation import representation
+from .rn import Rn
 from .rotation_vectors import (
     quaternion_from_rotation,
     rotation_from_quaternion,
@@ -15,8 +20,12 @@ from .rotation_vectors import (
     skew,
     vector_from_rotation,
 )
+from .scale import ScaleTranslation
+from .se2 import SE2
+from .se3 import SE3, motion
 from .so2 import SO2, wrap_angle
-from .so3 import SO3
+from .so3 import SO3, sphere_frame
+from .sphere import S2
 from .wigner import wigner_blocks
 
 random_rotations = SO3.random
@@ -25,12 +34,25 @@ geodesic_distance = SO3.distance
 
 __all__ = [
     "O3",
+    "S2",
+    "SE2",
+    "SE3",
     "SO2",
     "SO3",
+    "Group",
+    "GroupSample",
+    "Icosphere",
+    "Rn",
+    "ScaleTranslation",
+    "Space",
     "cube_rotations",
     "geodesic_distance",
     "icosahedral_rotations",
+    "icosphere",
     "inversion",
+    "left_invariant_distance",
+    "metric_matrix",
+    "motion",
     "nearest_orthogonal",
     "quaternion_from_rotation",
     "random_orthogonal",
@@ -41,7 +63,10 @@ __all__ = [
     "rotation_from_vector",
     "rotation_grid",
     "skew",
+    "sphere_frame",
     "split_parity",
+    "squared_length",
+    "tetrahedral_rotations",
     "vector_from_rotation",
     "wigner_blocks",
     "wrap_angle",

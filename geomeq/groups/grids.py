@@ -23,6 +23,15 @@ def cube_rotations() -> Tensor:
     return torch.stack(matrices)
 
 
+def tetrahedral_rotations() -> Tensor:
+    """The 12 rotations that map the tetrahedron to itself, ``[12, 3, 3]``, float64, exact, the identity first.
+
+    Those :func:`cube_rotations` that permute the axes in cycles; :func:`icosahedral_rotations` has them too.
+    """
+    rotations = cube_rotations()
+    return rotations[torch.linalg.det(rotations.abs()) > 0]
+
+
 def icosahedral_rotations() -> Tensor:
     """The 60 rotations that map the icosahedron with vertices (0, +-1, +-phi) and cyclic to itself.
 

@@ -1,10 +1,13 @@
 """O(3), rotations and reflections of space, by their matrices."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from .._checks import check_shape
 from ._random import Source, generator_of, uniform
+from .group import GroupSample
 from .so3 import SO3
 
 
@@ -116,3 +119,13 @@ class O3(SO3):
         """Elements and weights with exact integrals up to ``degree``: the grid of SO(3) and its inverted copy."""
         rotation, weight = SO3.grid(degree)
         return torch.cat([rotation, -rotation]), torch.cat([weight, weight]) / 2
+
+    def sample(self, size: int | Sequence[int]) -> GroupSample:
+        """The sample of SO(3) of this size and its inverted copy, twice as many orientations over each place.
+
+        ``pos`` of the inverted copy lies on further shells, of radius 2 to 3.
+        """
+        half = super().sample(size)
+        pos = torch.cat([half.pos, half.pos + half.pos / half.pos.norm(dim=1, keepdim=True)])
+        element, weight = torch.cat([half.element, -half.element]), torch.cat([half.weight, half.weight]) / 2
+        return GroupSample(element, weight, pos, 2 * half.num_orientations, half.num_spatial, None, half.spacing)

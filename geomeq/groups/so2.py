@@ -1,12 +1,14 @@
 """SO(2), the turns of the plane, by their angles."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .._checks import check_shape
 from ._random import Source, uniform
+from .group import GroupSample, check_size
 
 
 def wrap_angle(angle: Tensor) -> Tensor:
@@ -29,6 +31,11 @@ class SO2:
     dim = 1  #: of the Lie algebra
     space_dim = 2  #: of the space it acts on
     element_shape: tuple[int, ...] = ()
+
+    @property
+    def symmetry(self) -> Tensor:
+        """Only the identity: nothing is divided out."""
+        return self.identity(1)
 
     @staticmethod
     def identity(*size: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
@@ -55,6 +62,11 @@ class SO2:
     def log(a: Tensor) -> Tensor:
         """Algebra vector ``[..., 1]`` of an element, in (-pi, pi]."""
         return wrap_angle(a)[..., None]
+
+    @staticmethod
+    def local_log(a: Tensor, b: Tensor) -> Tensor:
+        """``log(a^-1 b)``, ``[..., 1]``: the turn from ``a`` to ``b``."""
+        return wrap_angle(b - a)[..., None]
 
     @staticmethod
     def adjoint(a: Tensor) -> Tensor:
@@ -96,3 +108,22 @@ class SO2:
             raise ValueError(f"degree must be at least 0, got {degree}")
         angle = wrap_angle(torch.arange(degree + 1, dtype=torch.float64) * (2 * math.pi / (degree + 1)))
         return angle, torch.full((degree + 1,), 1 / (degree + 1), dtype=torch.float64)
+
+    def geodesic_distance(self, a: Tensor, b: Tensor, metric: Tensor) -> Tensor:
+        """Angle between two elements for the metric ``[1, 1]``."""
+        return metric[0, 0].sqrt() * self.distance(a, b)
+
+    def sample(self, size: int | Sequence[int]) -> GroupSample:
+        """Equally spaced angles, 0 first, weights 1/n; ``pos`` lies on the unit circle.
+
+        Args:
+            size: Number of angles, ``n`` or ``(n,)``.
+        """
+        (count,) = check_size(repr(self), size, "n")
+        angle = wrap_angle(torch.arange(count, dtype=torch.float64) * (2 * math.pi / count))
+        pos = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
+        weight = torch.full((count,), 1 / count, dtype=torch.float64)
+        return GroupSample(angle, weight, pos, count, 1, None, (2 * math.pi / count,))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
