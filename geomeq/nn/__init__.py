@@ -1,5 +1,9 @@
 """Layers, one a file, grouped by message form."""
 
+from .cheb_conv import ChebConv
+from .group_conv2d import GroupConv2d, LiftingConv2d
+from .group_pool2d import AntiAliasedPool2d, GlobalGroupPool, GroupPool, RestrictGroup, SpatialPool2d
+from .legal_size import check_stride, is_legal_stride, legal_size
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .steerable_gate import SteerableGate
@@ -7,11 +11,22 @@ from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
 
 __all__ = [
+    "AntiAliasedPool2d",
+    "ChebConv",
+    "GlobalGroupPool",
+    "GroupConv2d",
+    "GroupPool",
+    "LiftingConv2d",
+    "RestrictGroup",
     "SEConv",
     "SEGNNConv",
+    "SpatialPool2d",
     "SteerableBatchNorm",
     "SteerableGate",
     "SteerableInstanceNorm",
     "SteerableLayerNorm",
     "SteerableLinear",
+    "check_stride",
+    "is_legal_stride",
+    "legal_size",
 ]

@@ -1,5 +1,7 @@
 """The few kernels that decide the speed: stencils over neighbours and reductions over segments."""
 
+from geomeq.ops.chebyshev import chebyshev
+from geomeq.ops.laplacian import rescaled_laplacian
 from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 from geomeq.ops.sparse_operator import SparseOperator
 from geomeq.ops.stencil import Stencil, StencilPattern, stencil
@@ -12,6 +14,8 @@ __all__ = [
     "StencilLinear",
     "StencilPattern",
     "TypedPattern",
+    "chebyshev",
+    "rescaled_laplacian",
     "segment_max",
     "segment_mean",
     "segment_softmax",
