@@ -1,0 +1,167 @@
+"""How the filter of one orientation becomes the filters of all: tables, and the two linear maps they define."""
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from geomeq.groups.point_group import PointGroup
+
+# Width of the Gaussians of an interpolated filter, in pixels: wide enough that a pixel grid hardly sees where their
+# centres lie, narrow enough that neighbouring ones differ .
+_SIGMA = 0.6
+
+
+class FilterRule(NamedTuple):
+    r"""The map from one filter to its images under the point group :math:`H`.
+
+    .. math:: w'_{(o h)(c g)}(v) = w_{oc}(h^{-1} v, h^{-1} g)
+
+    Attributes:
+        table: ``table[h, i]``: which number of the filter stands at place ``i`` after ``h``, ``[|H|, G * P]``.
+        back: Its inverse: where number ``i`` went under ``h``, in a flat ``[|H| * G * P]``; ``[|H|, G * P]``.
+        basis: ``[P, k * k]``: values of the interpolating functions at the pixels; ``None`` where filters are pixels.
+        kernel_size: k.
+        elements: G: ``|H|`` for filters on the group, 1 for filters on the plane.
+    """
+
+    table: Tensor
+    back: Tensor
+    basis: Tensor | None
+    kernel_size: int
+    elements: int
+
+    @property
+    def num_points(self) -> int:
+        """P: free numbers per channel pair and input orientation."""
+        return self.table.size(1) // self.elements
+
+    def to(self, device: torch.device) -> "FilterRule":
+        """The same on another device."""
+        basis = None if self.basis is None else self.basis.to(device)
+        return self._replace(table=self.table.to(device), back=self.back.to(device), basis=basis)
+
+    def expand(self, weight: Tensor) -> Tensor:
+        """``[C_out, C_in * G, ...]`` to ``[C_out * |H|, C_in * G, k, k]``."""
+        (order, width), outs = self.table.shape, weight.size(0)
+        channels = weight[0].numel() // width
+        turned = weight.reshape(outs, channels, width).index_select(2, self.table.flatten())
+        turned = turned.view(outs, channels, order, width).transpose(1, 2)
+        if self.basis is not None:
+            with torch.autocast(weight.device.type, enabled=False):  # what is rounded here is rounded for all pixels
+                turned = turned.reshape(outs, order, channels, self.elements, -1) @ self.basis.to(weight.dtype)
+        size = self.kernel_size
+        return turned.reshape(outs * order, channels * self.elements, size, size)
+
+    def fold(self, grad: Tensor) -> Tensor:
+        """The transpose of :meth:`expand`, ``[C_out * |H|, C_in * G, k, k]`` to ``[C_out, C_in * G * P]``."""
+        order, width = self.table.shape
+        outs, channels = grad.size(0) // order, grad.size(1) // self.elements
+        grad = grad.reshape(outs, order, channels, self.elements, -1)
+        if self.basis is not None:
+            grad = grad @ self.basis.to(grad.dtype).T
+        grad = grad.reshape(outs, order, channels, width).transpose(1, 2).reshape(outs, channels, -1)
+        gathered = grad.index_select(2, self.back.flatten())
+        return gathered.view(outs, channels, order, width).sum(2).flatten(1)
+
+
+class ExpandedFilters(torch.autograd.Function):
+    """Gives filters that were expanded before a gradient: it is folded back onto the weight.
+
+    A graph through the expansion itself could be walked back only once, but the filters of one optimiser step may serve
+    several forward and backward passes. The map is linear, so its transpose needs nothing of the forward pass.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, filters: Tensor, rule: FilterRule) -> Tensor:
+        """``filters``, as they are."""
+        return filters.view_as(filters)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, FilterRule], output: Tensor) -> None:
+        """Remembers the map and the shape of the weight."""
+        ctx.rule, ctx.shape = inputs[2], inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """The gradient of all filters, summed over orientations."""
+        return ctx.rule.fold(grad).view(ctx.shape), None, None
+
+
+@lru_cache(maxsize=64)
+def filter_rule(group: PointGroup, kernel_size: int, lifting: bool, device: torch.device) -> FilterRule:
+    """The rule of a group and a window; pixels where the group maps the window onto itself, else Gaussians on rings."""
+    # It is shared by all layers, so no mode of the one that asks first may leave a trace in it.
+    with torch.inference_mode(False), torch.device("cpu"):
+        rule = _filter_rule(group, kernel_size, lifting)
+        return rule.to(device)
+
+
+def _filter_rule(group: PointGroup, kernel_size: int, lifting: bool) -> FilterRule:
+    if group.on_square_grid:
+        taps, basis = _pixel_taps(group, kernel_size), None
+    else:
+        taps, basis = _ring_taps(group, kernel_size)
+    order, points = taps.shape
+    elements = 1 if lifting else order
+    moved = torch.zeros(order, 1, dtype=torch.long) if lifting else group.left_division
+    table = (moved[:, :, None] * points + taps[:, None]).flatten(1)
+    back = table.argsort(dim=1) + (torch.arange(order) * table.size(1))[:, None]
+    return FilterRule(table, back, basis, kernel_size, elements)
+
+
+def _pixel_taps(group: PointGroup, size: int) -> Tensor:
+    """``taps[h, v]``: the pixel of the window that stands at ``v`` after ``h``, ``[|H|, k * k]``."""
+    window = torch.arange(size * size).view(size, size)
+    return torch.stack([group.act_on_image(h, window).flatten() for h in range(group.order)])
+
+
+def ring_sizes(group: PointGroup, size: int) -> list[tuple[float, int]]:
+    """Radius and number of points of each ring: about ``8 r``, as a square window has, in steps the group allows."""
+    step = math.lcm(group.n, 4)  # a multiple of 4, so that quarter turns stay exact
+    radii = [(size - 1) / 2 - i for i in range((size + 1) // 2)]
+    return [(r, step * max(1, round(8 * r / step)) if r else 1) for r in reversed(radii)]
+
+
+def _ring_taps(group: PointGroup, size: int) -> tuple[Tensor, Tensor]:
+    """Permutations of points on rings, ``[|H|, P]``, and the Gaussians around them at the pixels, ``[P, k * k]``."""
+    taps: list[list[int]] = [[] for _ in range(group.order)]
+    x: list[float] = []
+    y: list[float] = []
+    for radius, count in ring_sizes(group, size):
+        first = len(x)
+        angle = [2 * math.pi * i / count for i in range(count)]
+        x += [radius * math.cos(a) for a in angle]
+        y += [radius * math.sin(a) for a in angle]
+        for h, row in enumerate(taps):
+            m, r = divmod(group.inverse(h), group.n)  # (L_h w)(p) = w(h^-1 p)
+            for i in range(count):
+                j = (count // 2 - i if count > 1 else 0) if m else i  # the mirror x -> -x sends angle a to pi - a
+                row.append(first + (j + r * count // group.n if count > 1 else 0) % count)
+    basis = _gaussians(torch.tensor([x, y], dtype=torch.float64), size)
+    return torch.tensor(taps), _symmetric(basis, group, torch.tensor(taps), size)
+
+
+def _gaussians(points: Tensor, size: int) -> Tensor:
+    """Gaussians around ``points [2, P]`` at the pixels of a disc, ``[P, k * k]``; squares sum to k * k."""
+    line = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    pixels = torch.stack([line.expand(size, size).flatten(), -line[:, None].expand(size, size).flatten()])
+    square = (points[:, :, None] - pixels[:, None]).square().sum(0)
+    inside = pixels.square().sum(0) <= (size / 2) ** 2
+    basis = torch.exp(-square / (2 * _SIGMA**2)) * inside
+    return basis * math.sqrt(size * size / float(basis.square().sum()))
+
+
+def _symmetric(basis: Tensor, group: PointGroup, taps: Tensor, size: int) -> Tensor:
+    """The same with entries that quarter turns and mirrors exchange made equal to the last bit."""
+    points, pixels = basis.shape
+    index = torch.arange(points * pixels).view(points, pixels)
+    window = _pixel_taps(PointGroup(math.gcd(group.n, 4), group.mirror), size)
+    lowest = index
+    for turned, h in zip(window, group.grid_elements(), strict=True):
+        lowest = torch.minimum(lowest, index[taps[h]][:, turned])
+    return basis.flatten()[lowest]

@@ -1,0 +1,118 @@
+"""Which sizes of a grid a stride leaves symmetric."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from geomeq.groups.point_group import PointGroup
+
+ON_ILLEGAL = ("warn", "error", "ignore")
+_LARGEST_STEP = 1 << 16
+Window = tuple[int, int, int]
+
+
+def is_legal_stride(
+    size: tuple[int, int], kernel_size: int, stride: int, padding: int, point_group: str | PointGroup
+) -> bool:
+    """Whether the windows taken lie symmetrically on the grid, so that turns and mirrors map them onto each other.
+
+    That is ``(Y + 2 padding - k) % stride == 0``, and the same for X, unless the group leaves that axis alone.
+
+    Args:
+        size: (Y, X).
+        kernel_size: Width k of the window.
+        stride: Step between windows.
+        padding: On each side.
+        point_group: As for :class:`GroupConv2d`.
+    """
+    group = PointGroup.parse(point_group)
+    if group.order == 1:
+        return True
+    moved = size[1:] if group.n == 1 else size  # D1 mirrors x only
+    return all((n + 2 * padding - kernel_size) % stride == 0 for n in moved)
+
+
+def check_stride(
+    size: tuple[int, int],
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    point_group: str | PointGroup,
+    on_illegal: str = "error",
+) -> None:
+    """Warns, or raises a ``ValueError``, or does nothing (``"ignore"``), unless :func:`is_legal_stride`."""
+    if on_illegal == "ignore" or stride == 1 or is_legal_stride(size, kernel_size, stride, padding, point_group):
+        return
+    bad = next(n for n in reversed(size) if (n + 2 * padding - kernel_size) % stride)
+    rest = (bad + 2 * padding - kernel_size) % stride
+    message = (
+        f"a grid of {size[0]} x {size[1]} with kernel_size={kernel_size}, padding={padding}, stride={stride} breaks "
+        f"the symmetry of {PointGroup.parse(point_group).name}: ({bad} + 2 * {padding} - {kernel_size}) % {stride} = "
+        f"{rest}, not 0; use size {bad - rest} or {bad + stride - rest}, or AntiAliasedPool2d"
+    )
+    if on_illegal == "error":
+        raise ValueError(message)
+    if not torch.compiler.is_compiling():
+        warnings.warn(message, stacklevel=4)
+
+
+def legal_size(n: int, layers: Iterable[nn.Module | Window] | nn.Module) -> int:
+    """The smallest size, at least ``n``, at which every stride of a network keeps turns and mirrors.
+
+    Args:
+        n: Size wanted.
+        layers: Layers in the order in which they run: modules with ``kernel_size``, ``stride`` and ``padding``
+            (containers are searched), or triples ``(kernel_size, stride, padding)``. ``AntiAliasedPool2d`` is legal at
+            every size; what has no window (norms, activations) is passed over.
+
+    Example:
+        >>> legal_size(28, [(3, 1, 1), (3, 2, 1), (3, 2, 1)])
+        29
+
+    Raises:
+        ValueError: If no size is legal, or ``n`` is not positive.
+    """
+    if n < 1:
+        raise ValueError(f"n must be positive, got {n}")
+    windows = list(_windows([layers] if isinstance(layers, nn.Module) else layers))
+    period = 1
+    for window in windows:
+        period *= window[1] if isinstance(window, tuple) else window.stride  # type: ignore[assignment, operator]
+    period = min(period, _LARGEST_STEP)
+    reach = sum(window[0] for window in windows if isinstance(window, tuple)) * period
+    for size in range(n, n + 2 * period + reach):
+        if _legal(size, windows):
+            return size
+    raise ValueError(f"no size of {n} or more is legal for the windows {windows}; change a padding by one")
+
+
+def _legal(size: int, windows: list[nn.Module | Window]) -> bool:
+    for window in windows:
+        if isinstance(window, tuple):
+            kernel, stride, padding = window
+            if size + 2 * padding < kernel or (size + 2 * padding - kernel) % stride:
+                return False
+            size = (size + 2 * padding - kernel) // stride + 1
+        else:
+            size = -(-size // window.stride)  # type: ignore[operator, assignment]
+    return True
+
+
+def _windows(layers: Iterable[nn.Module | Window]) -> Iterator[nn.Module | Window]:
+    for layer in layers:
+        if not isinstance(layer, nn.Module):
+            yield layer
+            continue
+        for module in layer.modules():
+            if getattr(module, "any_size", False):
+                yield module
+            elif hasattr(module, "kernel_size") and hasattr(module, "stride"):
+                yield _pair(module.kernel_size), _pair(module.stride or module.kernel_size), _pair(module.padding)
+
+
+def _pair(value: Any) -> int:
+    """One number where torch's own modules hold two."""
+    return value if isinstance(value, int) else value[0]
