@@ -3,8 +3,8 @@ r"""Left-invariant metrics and the distances that graphs on groups are built fro
 A metric is a positive definite matrix R on the Lie algebra; carried along by left translation it measures steps at
 every element. The distance that its shortest paths give has no closed form in general. What stands in for it is the
 length of the straight step, :math:`d(a, b)^2 = c^T R c` with :math:`c = \log(a^{-1} b)`: exactly left-invariant and
-symmetric, equal to the geodesic distance to second order for close elements, and everywhere if the metric is
-bi-invariant (R^n, isotropic SO(3)); else never below it, as the straight step is one of the paths that join a and b.
+symmetric, and never below the geodesic distance, as the straight step is one of the paths that join a and b. The two
+agree for close elements, and everywhere if the metric is bi-invariant (R^n, isotropic SO(3)).
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ from torch import Tensor
 from .._checks import check_shape
 from ._random import Source, normal
 from ._series import expm1_over
-from .group import Group, GroupSample, centred_grid, check_element, check_size
+from .group import Group, GroupSample, centred_grid, check_element, check_geodesic, check_size
 
 
 class ScaleTranslation(Group):
@@ -84,6 +84,20 @@ class ScaleTranslation(Group):
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Length of ``log(a^-1 b)``."""
         return self.local_log(a, b).norm(dim=-1)
+
+    def geodesic_distance(self, a: Tensor, b: Tensor, metric: Tensor) -> Tensor:
+        """Exact geodesic distance for a metric ``diag(r, ..., r, s)``, which makes the group a hyperbolic space.
+
+        Raises:
+            ValueError: For any other metric: it has no closed form.
+        """
+        r, s = metric[0, 0], metric[-1, -1]
+        form = torch.diag(torch.cat([r.expand(self.space_dim), s[None]]))
+        check_geodesic(self, metric, form, "diag(r, ..., r, s)")
+        level = (a[..., -1] + b[..., -1]) / 2
+        # of the upper half space with height e^a: the chord over twice the geometric mean of the heights
+        shift = (b[..., :-1] - a[..., :-1]).square().sum(dim=-1) * (r / s) * torch.exp(-2 * level) / 4
+        return 2 * s.sqrt() * torch.asinh((shift + torch.sinh((b[..., -1] - a[..., -1]) / 2).square()).sqrt())
 
     def random(self, *size: int, seed: Source = None, dtype: torch.dtype = torch.float64) -> Tensor:
         """Elements ``[*size, n + 1]`` with standard normal entries (no uniform distribution exists)."""

@@ -40,7 +40,7 @@ class SO2:
     @staticmethod
     def identity(*size: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Tensor:
         """Angle 0, ``[*size]``."""
-        return torch.zeros(*size, dtype=dtype, device=device)
+        return torch.zeros(size, dtype=dtype, device=device)
 
     @staticmethod
     def compose(a: Tensor, b: Tensor) -> Tensor:
