@@ -3,6 +3,8 @@
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
+from geomeq.datasets.digits import Digits
+from geomeq.datasets.fashion_mnist import FashionMNIST
 from geomeq.datasets.md import MD
 from geomeq.datasets.nbody import NBody
 from geomeq.datasets.qm9 import QM9
@@ -12,6 +14,8 @@ __all__ = [
     "MD",
     "QM9",
     "BundledFile",
+    "Digits",
+    "FashionMNIST",
     "NBody",
     "SharedGraphDataset",
     "SharedGraphLoader",

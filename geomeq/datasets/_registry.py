@@ -80,6 +80,20 @@ BUNDLED = (
         _MD_LICENCE,
         _MD_SOURCE,
     ),
+    BundledFile(
+        "digits/digits.npz",
+        "b3b9c8cc11d765ce4264d8748bf3edbafa5038d91c93cf713ddbd6ae8652b410",
+        44_656,
+        "CC BY 4.0 (UCI), read from scikit-learn (BSD-3-Clause)",
+        "E. Alpaydin, C. Kaynak (1998), doi:10.24432/C50P49; datasets/digits/build.py",
+    ),
+    BundledFile(
+        "fashion_mnist/subset.npz",
+        "bbdde7f7e58fd7cd6b4ca9981c1196eea69941c45a8155b7948bf3c4930e7889",
+        1_321_568,
+        "MIT, copyright 2017 Zalando SE",
+        "Xiao, Rasul, Vollgraf (2017), arXiv:1708.07747; datasets/fashion_mnist/build.py",
+    ),
 )
 
 

@@ -15,9 +15,12 @@ class SharedGraphDataset(Dataset[Data]):
 
     Args:
         graph: The domain: ``edge_index``, positions, whatever the layers read; its number of nodes is ``N``.
-        x: The signals, ``[S, N, C]``.
+        x: The signals, ``[S, N, C]``, or ``[S, N / num_orientations, C]``.
         y: Their targets, ``[S, ...]``: per graph or per node.
         transform: Applied to a sample ``Data(x=[N, C], y=[...])`` at every access.
+        num_orientations: Nodes per point of the domain. Where it is not 1, ``x`` holds one value per point and a
+            sample repeats it for each orientation (the outer axis of the nodes) when it is read, so that memory
+            holds every signal once.
 
     Raises:
         ValueError: If ``x`` does not fit the graph, or ``y`` does not fit ``x``.
@@ -29,21 +32,54 @@ class SharedGraphDataset(Dataset[Data]):
     """
 
     def __init__(
-        self, graph: Data, x: Tensor, y: Tensor | None = None, transform: Callable[[Data], Data] | None = None
+        self,
+        graph: Data,
+        x: Tensor,
+        y: Tensor | None = None,
+        transform: Callable[[Data], Data] | None = None,
+        *,
+        num_orientations: int = 1,
     ) -> None:
-        if x.dim() < 3 or x.size(1) != graph.num_nodes:
-            raise ValueError(f"x must have shape [S, {graph.num_nodes}, C] on this graph, got {list(x.shape)}")
+        nodes = graph.num_nodes or 0
+        if num_orientations < 1 or nodes % num_orientations:
+            raise ValueError(f"num_orientations must divide the {nodes} nodes of the graph, got {num_orientations}")
+        if x.dim() < 3 or x.size(1) * num_orientations != nodes:
+            per = f" with {num_orientations} orientations" if num_orientations > 1 else ""
+            raise ValueError(
+                f"x must have shape [S, {nodes // num_orientations}, C] on this graph{per}, got {list(x.shape)}"
+            )
         if y is not None and (y.dim() == 0 or y.size(0) != x.size(0)):
             raise ValueError(f"y must have shape [{x.size(0)}, ...], one target per signal, got {list(y.shape)}")
-        self.graph, self.x, self.y, self.transform = graph, x, y, transform
+        self.graph, self.y, self.transform = graph, y, transform
+        self.signals, self.num_orientations = x, num_orientations
+
+    @property
+    def x(self) -> Tensor:
+        """All signals on the nodes, ``[S, N, C]``; with several orientations a new tensor, as large as that."""
+        return self._lift(self.signals)
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        """Many samples at once, without ``transform``: ``x [B, N, C]`` and ``y [B, ...]``.
+
+        Args:
+            index: Places ``[B]`` (int64), a mask ``[S]`` (bool), or a slice.
+        """
+        return self._lift(self.signals[index]), None if self.y is None else self.y[index]
+
+    def _lift(self, x: Tensor) -> Tensor:
+        """``[B, points, ...]`` to ``[B, N, ...]``: the orientation is the outer axis of the nodes."""
+        if self.num_orientations == 1:
+            return x
+        return x.unsqueeze(1).expand(-1, self.num_orientations, *x.shape[1:]).flatten(1, 2)
 
     def __len__(self) -> int:
-        return self.x.size(0)
+        return self.signals.size(0)
 
     def __getitem__(self, index: int) -> Data:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be within {len(self)} samples, got {index}")
-        sample = Data(x=self.x[index], y=None if self.y is None else self.y[index])
+        x = self._lift(self.signals[index].unsqueeze(0)).squeeze(0)
+        sample = Data(x=x, y=None if self.y is None else self.y[index])
         return sample if self.transform is None else self.transform(sample)
 
 
