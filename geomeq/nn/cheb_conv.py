@@ -156,6 +156,8 @@ class ChebConv(nn.Module):
         check_shape("x", x, "...", "N", self.in_channels, hint=f"the layer was built with C = {self.in_channels}")
         if x.dim() not in (2, 3):
             raise ValueError(f"x must have shape [N, C] or [B, N, C], got {list(x.shape)}; flatten the leading axes")
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
         operator = self._operator(x, laplacian, edge_weight)
         if operator.size[0] != operator.size[1]:
             raise ValueError(f"laplacian must be square, got size {operator.size}")

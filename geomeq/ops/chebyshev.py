@@ -2,8 +2,8 @@ r"""Chebyshev polynomials of a sparse operator, mixed over channels: the kernel 
 
 .. math:: y = \sum_{j < K} T_j(A) \, x \, \Theta_j, \qquad T_j(A) = 2 A \, T_{j-1}(A) - T_{j-2}(A)
 
-* One sample (or a few narrow ones) at a time: its terms fit the cache, which those of a whole batch do not. Each term is
-  added to the result and forgotten; nothing is concatenated.
+* One sample (or a few narrow ones) at a time: its terms fit the cache, which those of a whole batch do not. Each term
+  is added to the result and forgotten; nothing is concatenated.
 * The transpose of :math:`T_j(A)` is :math:`T_j(A^T)`. With :math:`g_j = T_j(A^T) \, g` for the gradient :math:`g` of
   :math:`y`, :math:`\partial\Theta_j = x^T g_j` and :math:`\partial x = \sum_j g_j \Theta_j^T`: the backward pass needs
   ``x`` and no other activation. It is linear in each argument, so its own derivative is made of the same two operators.
@@ -74,7 +74,7 @@ def _groups(batch: int, width: int) -> Iterator[slice]:
 
 def _by_node(x: Tensor) -> Tensor:
     """``[b, N, C]`` to ``[N, b * C]``; for one sample a view."""
-    return x[0] if x.size(0) == 1 else x.transpose(0, 1).reshape(x.size(1), -1)
+    return x[0] if x.size(0) == 1 else x.transpose(0, 1).contiguous().view(x.size(1), -1)
 
 
 def _by_sample(x: Tensor, batch: int) -> Tensor:
