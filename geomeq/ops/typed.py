@@ -106,17 +106,25 @@ def typed_rows(source: Tensor, target: Tensor, edge_type: Tensor, num_targets: i
     return [ptr.to(dtype), source[order].to(dtype), torch.ones(row.numel(), device=row.device)]
 
 
-def choose_typed_path(pattern: TypedPattern, batch: int, channels: int, outputs: int) -> str:
-    """The cheaper of the two ways, by counting.
+def typed_costs(
+    edges: int, size: tuple[int, int], num_types: int, batch: int, channels: int, outputs: int
+) -> dict[str, float]:
+    """Multiplications that ``"rows"`` and ``"sorted"`` take, or what takes as long.
 
     ``"rows"`` sums sources per (target, type) and multiplies every row: :math:`N R C O`, whether a row has edges or
     not. ``"sorted"`` multiplies per edge, :math:`E C O`, and pays for gathers, scatters and one block per type.
     """
-    product, edges = batch * channels * outputs, pattern.num_edges
-    places = max(pattern.size) * pattern.num_types
-    rows = places * (product + batch * channels * (_LAY_OUT if batch == 1 else _LAY_OUT_BATCH))
-    by_type = edges * product + edges * batch * (channels + outputs) * _MOVE + pattern.num_types * _CALL
-    return "rows" if rows <= by_type else "sorted"
+    product, places = batch * channels * outputs, max(size) * num_types
+    return {
+        "rows": places * (product + batch * channels * (_LAY_OUT if batch == 1 else _LAY_OUT_BATCH)),
+        "sorted": edges * product + edges * batch * (channels + outputs) * _MOVE + num_types * _CALL,
+    }
+
+
+def choose_typed_path(pattern: TypedPattern, batch: int, channels: int, outputs: int) -> str:
+    """The cheaper of ``"rows"`` and ``"sorted"``, by counting."""
+    costs = typed_costs(pattern.num_edges, pattern.size, pattern.num_types, batch, channels, outputs)
+    return "rows" if costs["rows"] <= costs["sorted"] else "sorted"
 
 
 def typed_linear(x: Tensor, weight: Tensor, pattern: TypedPattern, path: str = "auto") -> Tensor:
