@@ -1,12 +1,14 @@
 """From ``Data`` to ``Data``: the only code that writes the attributes which layers read.
 
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
+- :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
 - :class:`SteerableAttributes`, :class:`RadialBasis`: directions and lengths of edges, for steerable networks.
 - :class:`ParticleFeatures`: node features of moving particles.
 """
 
 from .cutoff_graph import CutoffGraph
 from .fully_connected import FullyConnected
+from .group_graph import GroupGraph
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
 from .radial_basis import RadialBasis
@@ -15,6 +17,7 @@ from .steerable_attributes import SteerableAttributes
 __all__ = [
     "CutoffGraph",
     "FullyConnected",
+    "GroupGraph",
     "NearestGraph",
     "ParticleFeatures",
     "RadialBasis",
