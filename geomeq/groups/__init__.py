@@ -34,7 +34,7 @@ from .homogeneous import (
     regular_space,
 )
 from .icosphere import Icosphere, icosphere
-from .metric import left_invariant_distance, metric_matrix, squared_length
+from .metric import homogeneous_length, left_invariant_distance, metric_matrix, squared_length
 from .o3 import O3, inversion, nearest_orthogonal, reflection, split_parity
 from .plane_groups import PlaneGroup, plane_group
 from .products import SemidirectProduct, direct_product, semidirect_product
@@ -91,6 +91,7 @@ __all__ = [
     "from_matrices",
     "from_permutations",
     "geodesic_distance",
+    "homogeneous_length",
     "icosahedral",
     "icosahedral_rotations",
     "icosahedron_space",

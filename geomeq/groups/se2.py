@@ -90,7 +90,8 @@ class SE2(Group):
         r"""``log(a^-1 b)``, ``[..., 3]``, exactly negated when ``a`` and ``b`` change places.
 
         The chord of the arc is seen from the mean angle: :math:`(h / \sin h) R_{-m} (x_b - x_a)` with
-        :math:`h = (\theta_b - \theta_a)/2` and :math:`m = (\theta_a + \theta_b)/2`. At a half turn, where the arc may bend either way, both orders give the same one.
+        :math:`h = (\theta_b - \theta_a)/2` and :math:`m = (\theta_a + \theta_b)/2`.
+        At a half turn, where the arc may bend either way, both orders give the same one.
         """
         check_shape("a", a, "...", 3)
         check_shape("b", b, "...", 3)
