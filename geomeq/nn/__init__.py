@@ -1,6 +1,7 @@
 """Layers, one a file, grouped by message form."""
 
 from .cheb_conv import ChebConv
+from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
 from .group_pool2d import AntiAliasedPool2d, GlobalGroupPool, GroupPool, RestrictGroup, SpatialPool2d
 from .legal_size import check_stride, is_legal_stride, legal_size
@@ -14,6 +15,7 @@ __all__ = [
     "AntiAliasedPool2d",
     "ChebConv",
     "GlobalGroupPool",
+    "GroupConv",
     "GroupConv2d",
     "GroupPool",
     "LiftingConv2d",
