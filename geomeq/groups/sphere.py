@@ -83,8 +83,7 @@ class S2(Space):
         """Great-circle distance in [0, pi]."""
         check_shape("a", a, "...", 3)
         check_shape("b", b, "...", 3)
-        a, b = torch.broadcast_tensors(a, b)
-        return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(dim=-1))
+        return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))  # accurate from 0 to pi
 
     def geodesic_distance(self, a: Tensor, b: Tensor, metric: Tensor) -> Tensor:
         """Great-circle distance for the metric ``diag(r, r)``."""
