@@ -2,6 +2,7 @@
 
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
+- :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
 - :class:`SteerableAttributes`, :class:`RadialBasis`: directions and lengths of edges, for steerable networks.
 - :class:`ParticleFeatures`: node features of moving particles.
 """
@@ -9,6 +10,7 @@
 from .cutoff_graph import CutoffGraph
 from .fully_connected import FullyConnected
 from .group_graph import GroupGraph
+from .laplacian import Laplacian
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
 from .radial_basis import RadialBasis
@@ -18,6 +20,7 @@ __all__ = [
     "CutoffGraph",
     "FullyConnected",
     "GroupGraph",
+    "Laplacian",
     "NearestGraph",
     "ParticleFeatures",
     "RadialBasis",

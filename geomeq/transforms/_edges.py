@@ -10,8 +10,8 @@ from ..neighbors import tie_tolerance
 
 # Edge attributes of the contract whose names do not begin with "edge_".
 _EDGE_LEVEL = ("shift", "polar", "transport", "adj", "adj_t")
-# A mean over incoming edges: as stale as they are.
-_FROM_EDGES = ("node_attr",)
+# Computed from edges (a mean over them, their Laplacian): as stale as they are.
+_FROM_EDGES = ("node_attr", "laplacian", "lambda_max")
 
 
 def require_data(data: Any, transform: str) -> None:
