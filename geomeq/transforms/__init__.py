@@ -2,6 +2,7 @@
 
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
+- :func:`group_levels`: such graphs from fine to coarse. :class:`GraphDropout`: a random subgraph.
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
 - :class:`SteerableAttributes`, :class:`RadialBasis`: directions and lengths of edges, for steerable networks.
 - :class:`ParticleFeatures`: node features of moving particles.
@@ -9,7 +10,9 @@
 
 from .cutoff_graph import CutoffGraph
 from .fully_connected import FullyConnected
+from .graph_dropout import GraphDropout
 from .group_graph import GroupGraph
+from .group_levels import group_levels
 from .laplacian import Laplacian
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
@@ -19,10 +22,12 @@ from .steerable_attributes import SteerableAttributes
 __all__ = [
     "CutoffGraph",
     "FullyConnected",
+    "GraphDropout",
     "GroupGraph",
     "Laplacian",
     "NearestGraph",
     "ParticleFeatures",
     "RadialBasis",
     "SteerableAttributes",
+    "group_levels",
 ]

@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 from ..neighbors import tie_tolerance
 
 # Edge attributes of the contract whose names do not begin with "edge_".
-_EDGE_LEVEL = ("shift", "polar", "transport", "adj", "adj_t")
+EDGE_LEVEL = ("shift", "polar", "transport", "adj", "adj_t")
 # Computed from edges (a mean over them, their Laplacian): as stale as they are.
 _FROM_EDGES = ("node_attr", "laplacian", "lambda_max")
 
@@ -63,7 +63,7 @@ def write_edges(data: Data, edge_index: Tensor, batch: Tensor | None, **attribut
 
     A ``Batch`` also learns where the edges of each graph begin, so that ``to_data_list`` returns them.
     """
-    stale = [key for key in data.keys() if key.startswith("edge_") or key in (*_EDGE_LEVEL, *_FROM_EDGES)]  # noqa: SIM118
+    stale = [key for key in data.keys() if key.startswith("edge_") or key in (*EDGE_LEVEL, *_FROM_EDGES)]  # noqa: SIM118
     for key in stale:
         del data[key]
     data.edge_index = edge_index

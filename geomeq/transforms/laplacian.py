@@ -108,8 +108,8 @@ class Laplacian(BaseTransform):
             return torch.where(top > 0, torch.minimum(top, bound), bound)  # a graph without edges has top 0
         if bool((wanted < top / 1.002).any()):
             raise ValueError(
-                f"lambda_max={self.lambda_max} is below the largest eigenvalue, {float(top.max()):.4g}, where Chebyshev "
-                "polynomials grow without bound; use lambda_max='power'"
+                f"lambda_max={self.lambda_max} is below the largest eigenvalue, {float(top.max()):.4g}, above which "
+                "Chebyshev polynomials grow without bound; use lambda_max='power'"
             )
         return wanted
 
