@@ -1,10 +1,13 @@
 """Layers, one a file, grouped by message form."""
 
 from .cheb_conv import ChebConv
+from .coset_pool import CosetPool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
+from .group_norm import GroupBatchNorm
 from .group_pool2d import AntiAliasedPool2d, GlobalGroupPool, GroupPool, RestrictGroup, SpatialPool2d
 from .legal_size import check_stride, is_legal_stride, legal_size
+from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .steerable_gate import SteerableGate
@@ -14,11 +17,15 @@ from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, Steerable
 __all__ = [
     "AntiAliasedPool2d",
     "ChebConv",
+    "CosetPool",
+    "FourierFeatures",
     "GlobalGroupPool",
+    "GroupBatchNorm",
     "GroupConv",
     "GroupConv2d",
     "GroupPool",
     "LiftingConv2d",
+    "Pointwise",
     "RestrictGroup",
     "SEConv",
     "SEGNNConv",
@@ -28,6 +35,7 @@ __all__ = [
     "SteerableInstanceNorm",
     "SteerableLayerNorm",
     "SteerableLinear",
+    "check_pointwise",
     "check_stride",
     "is_legal_stride",
     "legal_size",

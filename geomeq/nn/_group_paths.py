@@ -13,7 +13,13 @@ from geomeq.groups.homogeneous import HomogeneousSpace
 from ._once import ExpandOnce
 from ._pair_orbits import PairOrbits
 
-MOVE, CALL = 8, 50_000  # multiplications that one moved number and one kernel call cost, roughly
+# What a moved number, a number of an expanded table and a kernel call cost, in multiplications of a matrix product;
+# forward and backward by measurement (examples/benchmarks, case group_conv_paths), within a factor of two.
+MOVE, EXPAND, CALL = 8, 40, 250_000
+
+
+# Dimension of the commutant of a real irrep. Its images of every second or fourth row are the rows between.
+_COMMUTANT = {"real": 1, "complex": 2, "quaternionic": 4}
 
 
 class Tables:
@@ -58,7 +64,7 @@ class DensePath:
     def cost(self, batch: int, channels: int, outputs: int) -> float:
         """Multiplications, or what takes as long."""
         pairs = self.size[0] * self.size[1] * channels * outputs
-        return batch * pairs + MOVE * pairs + 3 * CALL
+        return (batch + EXPAND) * pairs + 10 * CALL
 
     def _expand(self, weight: Tensor) -> Tensor:
         """``[R, Ci, Co]`` to ``[Ci |X|, |Y| Co]``."""
@@ -114,7 +120,7 @@ class FourierPath:
             p, q = _invariant(irrep[base_in.stabiliser]), _invariant(irrep[base_out.stabiliser])
             if not p.size(1) or not q.size(1):  # no map between the spaces sees this irrep
                 continue
-            v = _independent_rows(irrep, {"real": 1, "complex": 2, "quaternionic": 4}[type_name])
+            v = torch.eye(irrep.size(1), dtype=irrep.dtype)[:: _COMMUTANT[type_name]]
             shape = v.size(0), p.size(1), q.size(1)
             blocks.setdefault(shape, []).append(_block(irrep, v, p, q, base_in, base_out, rows, chosen.numel()))
         shapes = sorted(blocks)
@@ -125,6 +131,9 @@ class FourierPath:
             synthesis=torch.cat(parts[1], dim=1).contiguous(),
             weight=torch.cat(parts[2], dim=1).T.contiguous(),
         )
+        analysis = self.tables.get("analysis", parts[0][0])
+        gram = analysis @ analysis.T
+        assert torch.allclose(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-9), "irreps in another layout"
         self.once = ExpandOnce(self._expand, self._fold)
 
     def cost(self, batch: int, channels: int, outputs: int) -> float:
@@ -197,26 +206,6 @@ def _invariant(matrices: Tensor) -> Tensor:
     """An orthonormal basis of the vectors that all matrices of a subgroup leave alone, ``[D, m]``."""
     values, vectors = torch.linalg.eigh((matrices.mean(0) + matrices.mean(0).T) / 2)  # a projection
     return vectors[:, values > 0.5]
-
-
-def _independent_rows(irrep: Tensor, commutant: int) -> Tensor:
-    """Orthonormal ``v`` ``[D / commutant, D]`` such that no ``v_s`` is reached from another by the commutant."""
-    dim = irrep.size(1)
-    if commutant == 1:
-        return torch.eye(dim, dtype=irrep.dtype)
-    rng = torch.Generator().manual_seed(0)
-    # averages of random matrices over the group span the commutant
-    random = torch.randn(commutant, dim, dim, generator=rng, dtype=irrep.dtype)
-    basis = torch.einsum("gab,kbc,gdc->kad", irrep, random, irrep) / irrep.size(0)
-    taken = torch.zeros(dim, 0, dtype=irrep.dtype)
-    rows = []
-    for _ in range(dim // commutant):
-        v = torch.randn(dim, generator=rng, dtype=irrep.dtype)
-        for _ in range(2):  # twice is enough
-            v = v - taken @ (taken.T @ v)
-        rows.append(v / v.norm())
-        taken = torch.linalg.qr(torch.cat([taken, (basis @ rows[-1]).T], dim=1)).Q
-    return torch.stack(rows)
 
 
 def _block(

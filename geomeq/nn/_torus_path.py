@@ -9,10 +9,11 @@ from torch import Tensor
 from geomeq.groups.finite import FiniteGroup
 from geomeq.groups.plane_groups import PlaneGroup
 
-from ._group_paths import CALL, MOVE, Tables
+from ._group_paths import CALL, EXPAND, MOVE, Tables
 from ._once import ExpandOnce
 
-_FFT = 12  # multiplications per number and level of an FFT, roughly
+# Multiplications per number and level of an FFT, and per frequency of a product in it, roughly.
+_FFT, _COMPLEX = 50, 8
 
 
 def find_torus(group: FiniteGroup) -> Tensor | None:
@@ -27,11 +28,13 @@ def find_torus(group: FiniteGroup) -> Tensor | None:
     line = _powers(group, int(orders.argmax()))
     every, first = torch.arange(group.order), line[1 % len(line)]
     commutes = (group.compose(every, first) == group.compose(first, every)).nonzero().flatten()
+    fits = commutes[orders[commutes] * len(line) <= group.order]
     second = line[:1]
-    for element in commutes.tolist():
-        if int(orders[element]) > len(second):
-            other = _powers(group, element)
-            second = other if int(torch.isin(other, line).sum()) == 1 else second
+    for element in fits[orders[fits].argsort(descending=True, stable=True)].tolist():
+        other = _powers(group, element)
+        if int(torch.isin(other, line).sum()) == 1:
+            second = other
+            break
     torus = group.compose(line[:, None], second)
     if torus.numel() < 2:
         return None
@@ -86,9 +89,9 @@ class TorusPath:
         points, pairs = prod(self.shape), self.cosets**2 * channels * outputs
         moves = MOVE * batch * points * self.cosets * (channels + outputs)
         if not self.fft:
-            return (batch * points + MOVE) * pairs * prod(self.window) + moves + 6 * CALL
+            return (batch * points + EXPAND) * pairs * prod(self.window) + moves + 35 * CALL
         numbers = batch * self.cosets * (channels + outputs) + pairs
-        return 2 * batch * points * pairs + numbers * points * _FFT * log2(points) + moves + 10 * CALL
+        return _COMPLEX * batch * points * pairs + numbers * points * _FFT * log2(points) + moves + 50 * CALL
 
     def _expand(self, weight: Tensor) -> Tensor:
         """``[R, Ci, Co]`` to filters ``[h Co, h' Ci, ky, kx]``, or to spectra ``[n1, n2 / 2 + 1, h' Ci, h Co]``."""

@@ -11,7 +11,7 @@ from geomeq.groups.finite import FiniteGroup
 from geomeq.groups.homogeneous import HomogeneousSpace
 from geomeq.ops.typed import TypedPattern, typed_costs, typed_linear
 
-from ._group_paths import DensePath, FourierPath
+from ._group_paths import CALL, DensePath, FourierPath
 from ._pair_orbits import PairOrbits
 from ._torus_path import TorusPath, find_torus
 
@@ -154,7 +154,8 @@ class GroupConv(nn.Module):
         """Multiplications that each path takes, or what takes as long; only paths worth a thought."""
         channels = self.in_channels, self.out_channels
         num_types = self.chosen.numel()
-        costs = {"graph": min(typed_costs(self._num_edges, self.size, num_types, batch, *channels).values())}
+        messages = typed_costs(self._num_edges, self.size, num_types, batch, *channels)
+        costs = {"graph": min(messages.values()) + 30 * CALL}
         if self.size[0] * self.size[1] <= _MAX_DENSE:
             costs["dense"] = self._prepare("dense").cost(batch, *channels)
         if self.group.order <= _MAX_FOURIER and self._has_fourier():
