@@ -2,11 +2,14 @@
 
 from .cheb_conv import ChebConv
 from .coset_pool import CosetPool
+from .graph_pool import GridPool, GridUnpool, IcospherePool, IcosphereUnpool, global_pool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
 from .group_norm import GroupBatchNorm
 from .group_pool2d import AntiAliasedPool2d, GlobalGroupPool, GroupPool, RestrictGroup, SpatialPool2d
 from .legal_size import check_stride, is_legal_stride, legal_size
+from .lifting import from_batch, lift, project, to_batch
+from .metric import LearnableMetric
 from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
@@ -20,10 +23,15 @@ __all__ = [
     "CosetPool",
     "FourierFeatures",
     "GlobalGroupPool",
+    "GridPool",
+    "GridUnpool",
     "GroupBatchNorm",
     "GroupConv",
     "GroupConv2d",
     "GroupPool",
+    "IcospherePool",
+    "IcosphereUnpool",
+    "LearnableMetric",
     "LiftingConv2d",
     "Pointwise",
     "RestrictGroup",
@@ -37,6 +45,11 @@ __all__ = [
     "SteerableLinear",
     "check_pointwise",
     "check_stride",
+    "from_batch",
+    "global_pool",
     "is_legal_stride",
     "legal_size",
+    "lift",
+    "project",
+    "to_batch",
 ]
