@@ -128,7 +128,9 @@ class GroupConv(nn.Module):
         )
         lead = x.shape[:-2]
         with torch.autocast(x.device.type, enabled=False):
-            batch = x.reshape(-1, *x.shape[-2:]).to(self.weight.dtype)
+            batch = x.reshape(lead.numel(), *x.shape[-2:]).to(self.weight.dtype)
+            if batch.size(0) == 0:
+                return batch.new_zeros(*lead, self.size[1], self.out_channels)
             path = self.choose_path(batch.size(0)) if self.path == "auto" else self.path
             out = self._run(path, batch)
             if self.bias is not None:

@@ -29,6 +29,7 @@ class GroupBatchNorm(_BatchNorm):
         ValueError: If the layout is unknown.
 
     Example:
+        >>> import torch
         >>> GroupBatchNorm(16, layout="grid")(torch.randn(2, 16, 4, 8, 8)).shape
         torch.Size([2, 16, 4, 8, 8])
 
