@@ -66,7 +66,7 @@ def _from_disk(group: FiniteGroup) -> _irreps.Representations | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             types = [str(kind) for kind in stored["types"]]
             real = [_read(stored[f"real{i}"], group.order) for i in range(len(types))]
         found = _irreps.from_real(real, types)

@@ -165,7 +165,7 @@ def from_permutations(
 
 
 def from_matrices(
-    generators: Tensor | Sequence[Tensor], name: str = "", max_order: int = 20_000, atol: float = 1e-6
+    generators: Tensor | Sequence[Tensor], name: str = "", max_order: int = 20_000, atol: float | None = None
 ) -> FiniteGroup:
     """The group that matrices generate; ``.matrices`` holds all of them.
 
@@ -173,7 +173,8 @@ def from_matrices(
         generators: ``[k, d, d]``, real or complex.
         name: For pictures and messages.
         max_order: Largest group to build.
-        atol: Matrices whose entries agree to this are the same element.
+        atol: Matrices whose entries agree to this are the same element. Products collect rounding, so it defaults to
+            1e-6 for generators in float64 and to 1e-3 in float32.
 
     Returns:
         The group, elements by word length, the identity first.
@@ -191,6 +192,8 @@ def from_matrices(
         raise ValueError(f"generators must have shape [k, d, d], got {list(stack.shape)}")
     if not bool(torch.isfinite(stack).all()):
         raise ValueError("generators must be finite")
+    if atol is None:
+        atol = 1e-6 if stack.dtype in (torch.float64, torch.complex128) else 1e-3
     rows = stack.detach().cpu().to(torch.complex128 if stack.is_complex() else torch.float64).numpy()
     every = np.concatenate([np.eye(rows.shape[1], dtype=rows.dtype)[None], rows])
 
