@@ -59,6 +59,7 @@ def is_convolution(
     space_out: Space | None = None,
     *,
     channels: int | None = None,
+    dtype: torch.dtype | None = None,
     tol: float | None = None,
 ) -> ConvolutionCheck:
     r"""Tells whether a linear map between functions on homogeneous spaces is a group convolution.
@@ -76,6 +77,7 @@ def is_convolution(
         space_in: :math:`X`: a ``HomogeneousSpace``, or a ``FiniteGroup`` for the group itself.
         space_out: :math:`Y`; by default :math:`X`.
         channels: Input channels of a callable; by default its ``in_channels``, or 1.
+        dtype: Of the input of a callable; by default that of its parameters, or float64 where it has none.
         tol: Largest relative error of a convolution. Defaults to 1e-11 in float64, 1e-5 in float32.
 
     Returns:
@@ -100,7 +102,7 @@ def is_convolution(
     types, dimension = orbits_of_pairs(target, source)
     bias = None
     if not isinstance(linear_map, Tensor):
-        linear_map, bias = _sampled(linear_map, target.size, source.size, channels)
+        linear_map, bias = _sampled(linear_map, target.size, source.size, channels, dtype)
     maps, layout = _stacked(linear_map.detach(), target.size, source.size)
     check_finite("linear_map", maps)
     allowed = TOLERANCES.get(maps.dtype, 1e-11) if tol is None else tol
@@ -139,13 +141,15 @@ def _stacked(matrix: Tensor, rows: int, columns: int) -> tuple[Tensor, Callable[
     return matrix.reshape(-1, rows, columns), lambda k: k.reshape(*lead, -1)
 
 
-def _sampled(linear_map: Any, rows: int, columns: int, channels: int | None) -> tuple[Tensor, Tensor]:
+def _sampled(
+    linear_map: Any, rows: int, columns: int, channels: int | None, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
     """The matrix ``[|Y|, Co, |X|, Ci]`` and the bias ``[|Y|, Co]`` of a callable, from what it does to a basis."""
     channels = int(getattr(linear_map, "in_channels", 1)) if channels is None else channels
-    like = next(
-        (p for p in getattr(linear_map, "parameters", list)() if p.is_floating_point()), torch.zeros(0).double()
-    )
-    basis = torch.eye(columns * channels, dtype=like.dtype, device=like.device).view(-1, columns, channels)
+    parameters = list(linear_map.parameters()) if isinstance(linear_map, nn.Module) else []
+    like = next((p for p in parameters if p.is_floating_point()), torch.zeros(0, dtype=torch.float64))
+    eye = torch.eye(columns * channels, dtype=dtype or like.dtype, device=like.device)
+    basis = eye.view(-1, columns, channels)
     with torch.no_grad():
         bias = _output(linear_map(torch.zeros_like(basis[:1])), 1, rows)[0]
         image = torch.cat([_output(linear_map(part), len(part), rows) for part in basis.split(_ROWS)]) - bias
@@ -163,7 +167,7 @@ def _output(y: Any, batch: int, rows: int) -> Tensor:
 def _check_linear(linear_map: Any, image: Tensor, bias: Tensor, basis: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, len(basis), generator=generator, dtype=torch.float64).to(basis)
-    expected = (x @ image.flatten(1)).view(2, *image.shape[1:]) + bias
+    expected = (x.to(image.dtype) @ image.flatten(1)).view(2, *image.shape[1:]) + bias
     got = _output(linear_map((x @ basis.flatten(1)).view(2, *basis.shape[1:])), 2, image.size(1))
     error = float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
     if not error < 1e3 * TOLERANCES.get(got.dtype, 1e-5):

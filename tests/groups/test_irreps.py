@@ -67,7 +67,7 @@ def test_type_is_the_frobenius_schur_indicator(group):
 
 @each_group
 def test_real_irreps_hold_the_complex_ones(group):
-    left = [c for c in group.characters]
+    left = list(group.characters)
     for real, kind in zip(group.real_irreps, group.real_irrep_types, strict=True):
         character = real.diagonal(dim1=1, dim2=2).sum(-1)
         parts = {"real": 1, "complex": 1, "quaternionic": 2}[kind]
