@@ -21,7 +21,7 @@ class FilterRule(NamedTuple):
 
     Attributes:
         table: ``table[h, i]``: which number of the filter stands at place ``i`` after ``h``, ``[|H|, G * P]``.
-        back: Its inverse: where number ``i`` went under ``h``, in a flat ``[|H| * G * P]``; ``[|H|, G * P]``.
+        back: Its inverse: where number ``i`` went under ``h``, ``[|H|, G * P]``.
         basis: ``[P, k * k]``: values of the interpolating functions at the pixels; ``None`` where filters are pixels.
         kernel_size: k.
         elements: G: ``|H|`` for filters on the group, 1 for filters on the plane.
@@ -46,25 +46,22 @@ class FilterRule(NamedTuple):
     def expand(self, weight: Tensor) -> Tensor:
         """``[C_out, C_in * G, ...]`` to ``[C_out * |H|, C_in * G, k, k]``."""
         (order, width), outs = self.table.shape, weight.size(0)
-        channels = weight[0].numel() // width
-        turned = weight.reshape(outs, channels, width).index_select(2, self.table.flatten())
-        turned = turned.view(outs, channels, order, width).transpose(1, 2)
+        channels, size = weight.numel() // (outs * width), self.kernel_size
+        one = weight.reshape(outs, 1, channels, width).expand(-1, order, -1, -1)
+        turned = one.gather(3, self.table[:, None].expand(outs, -1, channels, -1))
         if self.basis is not None:
             with torch.autocast(weight.device.type, enabled=False):  # what is rounded here is rounded for all pixels
-                turned = turned.reshape(outs, order, channels, self.elements, -1) @ self.basis.to(weight.dtype)
-        size = self.kernel_size
-        return turned.reshape(outs * order, channels * self.elements, size, size)
+                turned = turned.view(-1, self.num_points) @ self.basis.to(weight.dtype)
+        return turned.view(outs * order, channels * self.elements, size, size)
 
     def fold(self, grad: Tensor) -> Tensor:
-        """The transpose of :meth:`expand`, ``[C_out * |H|, C_in * G, k, k]`` to ``[C_out, C_in * G * P]``."""
+        """The transpose of :meth:`expand`, ``[C_out * |H|, C_in * G, k, k]`` to ``[C_out, C_in, G * P]``."""
         order, width = self.table.shape
         outs, channels = grad.size(0) // order, grad.size(1) // self.elements
-        grad = grad.reshape(outs, order, channels, self.elements, -1)
         if self.basis is not None:
-            grad = grad @ self.basis.to(grad.dtype).T
-        grad = grad.reshape(outs, order, channels, width).transpose(1, 2).reshape(outs, channels, -1)
-        gathered = grad.index_select(2, self.back.flatten())
-        return gathered.view(outs, channels, order, width).sum(2).flatten(1)
+            grad = grad.reshape(-1, self.basis.size(1)) @ self.basis.to(grad.dtype).T
+        turned = grad.reshape(outs, order, channels, width)
+        return turned.gather(3, self.back[:, None].expand(outs, -1, channels, -1)).sum(1)
 
 
 class ExpandedFilters(torch.autograd.Function):
@@ -74,22 +71,26 @@ class ExpandedFilters(torch.autograd.Function):
     several forward and backward passes. The map is linear, so its transpose needs nothing of the forward pass.
     """
 
-    generate_vmap_rule = True
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, weight: Tensor, bias: Tensor | None, filters: Tensor, rule: FilterRule
+    ) -> tuple[Tensor, Tensor | None]:
+        """``filters``, as they are, and the bias repeated over orientations."""
+        ctx.rule, ctx.shape = rule, weight.shape
+        return filters.view_as(filters), None if bias is None else repeat_bias(bias, rule)
 
     @staticmethod
-    def forward(weight: Tensor, filters: Tensor, rule: FilterRule) -> Tensor:
-        """``filters``, as they are."""
-        return filters.view_as(filters)
+    def backward(ctx: Any, grad: Tensor, grad_bias: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """The gradient of all filters and biases, summed over orientations."""
+        need_weight, need_bias = ctx.needs_input_grad[:2]
+        folded = ctx.rule.fold(grad).view(ctx.shape) if need_weight else None
+        summed = grad_bias.view(-1, ctx.rule.table.size(0)).sum(1) if need_bias and grad_bias is not None else None
+        return folded, summed, None, None
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, FilterRule], output: Tensor) -> None:
-        """Remembers the map and the shape of the weight."""
-        ctx.rule, ctx.shape = inputs[2], inputs[0].shape
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        """The gradient of all filters, summed over orientations."""
-        return ctx.rule.fold(grad).view(ctx.shape), None, None
+def repeat_bias(bias: Tensor, rule: FilterRule) -> Tensor:
+    """One bias per field, ``[C_out]``, to one per map, ``[C_out * |H|]``."""
+    return bias[:, None].expand(-1, rule.table.size(0)).reshape(-1)
 
 
 @lru_cache(maxsize=64)
@@ -110,8 +111,7 @@ def _filter_rule(group: PointGroup, kernel_size: int, lifting: bool) -> FilterRu
     elements = 1 if lifting else order
     moved = torch.zeros(order, 1, dtype=torch.long) if lifting else group.left_division
     table = (moved[:, :, None] * points + taps[:, None]).flatten(1)
-    back = table.argsort(dim=1) + (torch.arange(order) * table.size(1))[:, None]
-    return FilterRule(table, back, basis, kernel_size, elements)
+    return FilterRule(table, table.argsort(dim=1), basis, kernel_size, elements)
 
 
 def _pixel_taps(group: PointGroup, size: int) -> Tensor:

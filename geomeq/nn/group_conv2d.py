@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.groups.point_group import PointGroup
 
-from ._group_filters import ExpandedFilters, FilterRule, filter_rule
+from ._group_filters import ExpandedFilters, FilterRule, filter_rule, repeat_bias
 from .legal_size import ON_ILLEGAL, check_stride
 
 PADDING_MODES = ("zeros", "circular")
@@ -52,6 +52,7 @@ class _PlaneGroupConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self._rule = filter_rule(self.group, kernel_size, self._lifting, self.weight.device)
+        self._hint = f"functions on the plane group of {self.group.name}; LiftingConv2d takes images to them"
         self._cache: _Cached | None = None
         self.reset_parameters()
 
@@ -82,16 +83,22 @@ class _PlaneGroupConv(nn.Module):
 
         They are built at most once per change of the weight, and serve any number of forward and backward passes.
         """
-        weight = self.weight
+        return self._expanded()[0]
+
+    def _expanded(self) -> tuple[Tensor, Tensor | None]:
+        """Filters and biases of all orientations."""
+        weight, bias, rule = self.weight, self.bias, self._rule
         if not _may_cache(weight):
-            return self._expand(weight)
+            return self._expand(weight), None if bias is None else repeat_bias(bias, rule)
         if self._cache is None or not self._cache.serves(weight):
-            # not even in inference mode may filters be made that could never serve training again
-            with torch.inference_mode(False), torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
-                self._cache = _Cached(weight, self._expand(weight))
-        if weight.requires_grad and torch.is_grad_enabled():
-            return ExpandedFilters.apply(weight, self._cache.filters, self._rule)
-        return self._cache.filters
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # else they could never serve training again
+                    self._cache = _Cached(weight, self._expand(weight.detach()))
+            else:
+                self._cache = _Cached(weight, self._expand(weight.detach()))
+        if torch.is_grad_enabled():
+            return ExpandedFilters.apply(weight, bias, self._cache.filters, rule)
+        return self._cache.filters, None if bias is None else repeat_bias(bias, rule)
 
     def _expand(self, weight: Tensor) -> Tensor:
         return self._rule.expand(weight)
@@ -116,17 +123,13 @@ class _PlaneGroupConv(nn.Module):
         if self._lifting:
             check_shape("x", x, "B", self.in_channels, "Y", "X", hint="[batch, channels, height, width] of images")
         else:
-            hint = f"functions on the plane group of {self.group.name}; LiftingConv2d takes images to them"
-            check_shape("x", x, "B", self.in_channels, self.group.order, "Y", "X", hint=hint)
+            check_shape("x", x, "B", self.in_channels, self.group.order, "Y", "X", hint=self._hint)
             x = x.flatten(1, 2)
         self._check_size(x.size(-2), x.size(-1))
-        bias = None
-        if self.bias is not None:
-            bias = self.bias[:, None].expand(-1, self.group.order).flatten()
         padding = self.padding
         if padding and self.padding_mode == "circular":
             x, padding = nn.functional.pad(x, (padding,) * 4, mode="circular"), 0
-        y = nn.functional.conv2d(x, self.expanded(), bias, self.stride, padding)
+        y = nn.functional.conv2d(x, *self._expanded(), self.stride, padding)
         return y.unflatten(1, (self.out_channels, self.group.order))
 
     def _check_size(self, height: int, width: int) -> None:
@@ -275,7 +278,7 @@ class _Cached:
 
 def _may_cache(weight: Tensor) -> bool:
     """Only for a module's own parameter in eager mode: what else comes may be traced, wrapped or gone tomorrow."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
         return False
     if type(weight) is not nn.Parameter or weight.is_inference() or weight.device.type == "meta":
         return False
