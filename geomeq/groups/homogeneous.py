@@ -56,10 +56,10 @@ class HomogeneousSpace:
             ValueError: If the images do not satisfy the relations of the generators.
         """
         images = _as_images(images, group.generators.numel(), "images must hold a row for each of group.generators")
-        action = _extend(group, images)
-        if not bool((action[group.generators] == images).all()):
-            raise ValueError(f"images do not satisfy the relations of the generators of {group!r}")
-        return cls(group, action, pos=pos, name=name)
+        try:
+            return cls(group, _extend(group, images), pos=pos, name=name)
+        except ValueError as error:
+            raise ValueError(f"images do not satisfy the relations of the generators of {group!r}: {error}") from error
 
     @classmethod
     def _trusted(cls, group: FiniteGroup, images: Tensor, pos: Tensor | None, name: str) -> "HomogeneousSpace":
