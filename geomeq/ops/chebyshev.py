@@ -141,9 +141,9 @@ def cheb_mix(x: Tensor, weight: Tensor, there: Sequence[Tensor], back: Sequence[
         ``[B, N, O]``.
     """
     x, weight = x.contiguous(), weight.contiguous()
-    out = x.new_zeros(x.size(0), x.size(1), weight.size(2))
+    out = x.new_empty(x.size(0), x.size(1), weight.size(2))
     if out.numel() == 0 or weight.numel() == 0:
-        return out
+        return out.zero_()
     run = _sum_clenshaw if clenshaw else _sum_terms
     for group in _groups(x.size(0), min(weight.shape[1:]) if clenshaw else weight.size(1)):
         run(x[group], weight, there, out[group])
@@ -162,15 +162,15 @@ def cheb_mix_backward(
         weight: ``[K, C, O]``.
         there: As for ``cheb_mix``.
         back: As for ``cheb_mix``.
-        needs_x: Whether the first result is wanted; zeros otherwise.
+        needs_x: Whether the first result is wanted; empty otherwise.
 
     Returns:
         ``[B, N, C]`` and ``[K, C, O]``.
     """
     grad, x = grad.contiguous(), x.contiguous()
-    grad_x, grad_weight = x.new_zeros(x.shape), weight.new_zeros(weight.shape)
+    grad_x, grad_weight = x.new_empty(x.shape if needs_x else (0,)), weight.new_zeros(weight.shape)
     if grad.numel() == 0 or weight.numel() == 0:
-        return grad_x, grad_weight
+        return grad_x.zero_(), grad_weight
     if not needs_x and weight.size(1) < weight.size(2):  # the first layer: terms of a narrow x instead of a wide grad
         for group in _groups(x.size(0), weight.size(1)):
             flat = _by_node(grad[group]).view(-1, weight.size(2))
@@ -190,12 +190,12 @@ def _backward_terms(
     flat_t = _by_node(x).view(-1, channels).t()
     target = None
     if grad_x is not None:
-        target = grad_x[0] if batch == 1 else grad_x.new_zeros(x.size(1) * batch, channels)
+        target = grad_x[0] if batch == 1 else grad_x.new_empty(x.size(1) * batch, channels)
     for j, term in enumerate(_terms(_by_node(grad), rows, weight.size(0))):
         flat = term.view(-1, outputs)
         grad_weight[j].addmm_(flat_t, flat)
         if target is not None:
-            target.addmm_(flat, weight[j].t())
+            torch.mm(flat, weight[0].t(), out=target) if j == 0 else target.addmm_(flat, weight[j].t())
     if grad_x is not None and target is not None and batch > 1:
         grad_x.copy_(_by_sample(target.view(x.size(1), -1), batch))
 
@@ -209,7 +209,7 @@ def _(x: Tensor, weight: Tensor, there: Sequence[Tensor], back: Sequence[Tensor]
 def _(
     grad: Tensor, x: Tensor, weight: Tensor, there: Sequence[Tensor], back: Sequence[Tensor], needs_x: bool
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+    return x.new_empty(x.shape if needs_x else (0,)), weight.new_empty(weight.shape)
 
 
 def _save_mix(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -237,10 +237,11 @@ def _mix_backward_backward(ctx: Any, toward_x: Tensor, toward_weight: Tensor) ->
     grad, x, weight, *rows = ctx.saved_tensors
     there, back = rows[:3], rows[3:]
     of_grad = cheb_mix(x, toward_weight, there, back, False)
+    if not ctx.needs_x:  # grad_weight alone was asked for; toward_x is empty
+        of_x = cheb_mix(grad, toward_weight.transpose(1, 2), back, there, False) if ctx.needs_input_grad[1] else None
+        return of_grad, of_x, None, *_NONE
     of_x, of_weight = cheb_mix_backward(grad, toward_x, toward_weight, there, back, True)
-    if ctx.needs_x:
-        return of_grad + cheb_mix(toward_x, weight, there, back, False), of_x, of_weight, *_NONE
-    return of_grad, of_x, None, *_NONE
+    return of_grad + cheb_mix(toward_x, weight, there, back, False), of_x, of_weight, *_NONE
 
 
 _NONE: tuple[Any, ...] = ([None] * 3, [None] * 3, None)
