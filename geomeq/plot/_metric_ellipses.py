@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geomeq.groups import SE2, SO3, metric_matrix
-from geomeq.plot._figure import BLACK, GREY, VERMILION, new_figure
+from geomeq.plot._figure import BLACK, GREEN, GREY, new_figure
 from geomeq.plot._projection import Array
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def _draw_one(axes: "Axes", outlines: Array, heights: Array, rotation: Array, tu
     axes.add_patch(Polygon(middle, facecolor="none", edgecolor=BLACK, lw=1.6))
     ahead = np.abs((middle - middle.mean(axis=0)) @ rotation[:, 0]).max() * 0.8
     tip = rotation[:, 0] * ahead
-    axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": VERMILION, "lw": 1.4, "shrinkA": 0})
-    axes.plot(0, 0, marker="o", ms=2.5, color=VERMILION)
+    axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": GREEN, "lw": 1.4, "shrinkA": 0})
+    axes.plot(0, 0, marker="o", ms=2.5, color=GREEN)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])

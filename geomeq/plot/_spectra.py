@@ -62,8 +62,10 @@ def spectra(
 
 
 def _sorted(name: str, entry: Any, relative: bool) -> np.ndarray:
-    rows = [to_array(f"spectrum {name!r}", row) for row in entry] if _is_nested(entry) else entry
-    array = np.atleast_2d(np.stack(rows) if isinstance(rows, list) else to_array(f"spectrum {name!r}", rows))
+    if _is_nested(entry):
+        array = np.stack([to_array(f"spectrum {name!r}", row) for row in entry])
+    else:
+        array = np.atleast_2d(to_array(f"spectrum {name!r}", entry))
     if array.ndim != 2 or (array < 0).any() or not (array.max(axis=1) > 0).all():
         raise ValueError(
             f"spectrum {name!r} must be [n] or [seeds, n], not negative and not all zero, "
