@@ -4,6 +4,7 @@
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
 - :func:`group_levels`: such graphs from fine to coarse. :class:`GraphDropout`: a random subgraph.
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
+- :func:`to_pygsp`, :func:`from_pygsp`: graphs to and from pygsp.
 - :class:`SteerableAttributes`, :class:`RadialBasis`: directions and lengths of edges, for steerable networks.
 - :class:`ParticleFeatures`: node features of moving particles.
 """
@@ -16,6 +17,7 @@ from .group_levels import group_levels
 from .laplacian import Laplacian
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
+from .pygsp_bridge import from_pygsp, to_pygsp
 from .radial_basis import RadialBasis
 from .steerable_attributes import SteerableAttributes
 
@@ -29,5 +31,7 @@ __all__ = [
     "ParticleFeatures",
     "RadialBasis",
     "SteerableAttributes",
+    "from_pygsp",
     "group_levels",
+    "to_pygsp",
 ]
