@@ -10,7 +10,7 @@ from torch import Tensor
 from geomeq.groups.point_group import PointGroup
 
 # Width of the Gaussians of an interpolated filter, in pixels: wide enough that a pixel grid hardly sees where their
-# centres lie, narrow enough that neighbouring ones differ .
+# centres lie, narrow enough that neighbouring ones differ.
 _SIGMA = 0.6
 
 
@@ -147,13 +147,27 @@ def _ring_taps(group: PointGroup, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _gaussians(points: Tensor, size: int) -> Tensor:
-    """Gaussians around ``points [2, P]`` at the pixels of a disc, ``[P, k * k]``; squares sum to k * k."""
+    """Gaussians around ``points [2, P]`` at the pixels of a disc, ``[P, k * k]``; squares sum to k * k.
+
+    A disc cuts off what lies outside, on a side that depends on the angle. So pixels are corrected, as little as
+    possible, until sums against polynomials of degree 2 are those of the whole Gaussian: smooth signals then see the
+    same filter under every turn, to third order.
+    """
     line = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     pixels = torch.stack([line.expand(size, size).flatten(), -line[:, None].expand(size, size).flatten()])
     square = (points[:, :, None] - pixels[:, None]).square().sum(0)
     inside = pixels.square().sum(0) <= (size / 2) ** 2
-    basis = torch.exp(-square / (2 * _SIGMA**2)) * inside
+    basis = torch.exp(-square / (2 * _SIGMA**2)) / (2 * math.pi * _SIGMA**2) * inside
+    sums = _moments(pixels, 0.0) * inside
+    missing = _moments(points, _SIGMA**2) - sums @ basis.T
+    basis = basis + (torch.linalg.pinv(sums, rtol=1e-10) @ missing).T * inside
     return basis * math.sqrt(size * size / float(basis.square().sum()))
+
+
+def _moments(mean: Tensor, variance: float) -> Tensor:
+    """Expected monomials of degree 0 to 2 of normal variables at ``mean [2, P]``, ``[6, P]``."""
+    x, y = mean
+    return torch.stack([torch.ones_like(x), x, y, x * x + variance, x * y, y * y + variance])
 
 
 def _symmetric(basis: Tensor, group: PointGroup, taps: Tensor, size: int) -> Tensor:

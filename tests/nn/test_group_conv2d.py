@@ -1,0 +1,549 @@
+"""Group convolutions on the plane: the formula, the symmetry, and the filters' way through training."""
+
+import copy
+import itertools
+import pickle
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from geomeq.groups import dihedral
+from geomeq.groups.point_group import PointGroup
+from geomeq.nn import GroupBatchNorm, GroupConv2d, LiftingConv2d, SpatialPool2d
+
+EXACT = ("C1", "C2", "C4", "D1", "D2", "D4")
+DTYPES = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
+
+
+def field(layer, size=(8, 7), batch=2, dtype=torch.float64):
+    axes = () if isinstance(layer, LiftingConv2d) else (layer.group.order,)
+    return torch.randn(batch, layer.in_channels, *axes, *size, dtype=dtype)
+
+
+def act(layer, h, x):
+    move = layer.group.act_on_image if isinstance(layer, LiftingConv2d) else layer.group.act_on_field
+    return move(h, x)
+
+
+@torch.no_grad()
+def largest_error(layer, x, elements, function=None):
+    function = function or layer
+    wanted = function(x)
+    gaps = [(function(act(layer, h, x)) - layer.group.act_on_field(h, wanted)).abs().max() for h in elements]
+    return float(max(gaps) / wanted.abs().max())
+
+
+def brute_force(layer, x):
+    """The sum of the definition, term by term."""
+    group, k = layer.group, layer.kernel_size
+    centre, kernel = (k - 1) / 2, layer.kernel.detach()
+    x = x[:, :, None] if isinstance(layer, LiftingConv2d) else x
+    kernel = kernel[:, :, None] if isinstance(layer, LiftingConv2d) else kernel
+    height, width = x.shape[-2] - k + 1, x.shape[-1] - k + 1
+    out = x.new_zeros(x.size(0), layer.out_channels, group.order, height, width)
+    for h in range(group.order):
+        back = group.matrices[group.inverse(h)].tolist()
+        for g, row, column in itertools.product(range(x.size(2)), range(k), range(k)):
+            right, up = column - centre, centre - row
+            a, b = (m[0] * right + m[1] * up for m in back)
+            tap = kernel[:, :, group.compose(group.inverse(h), g) if x.size(2) > 1 else 0]
+            w = tap[..., round(centre - b), round(a + centre)]
+            window = x[:, :, g, row : row + height, column : column + width]
+            out[:, :, h] += torch.einsum("bcyx,oc->boyx", window, w)
+    return out + layer.bias.detach()[:, None, None, None]
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_layers_compute_the_sum_of_the_definition(name, k):
+    for layer in (LiftingConv2d(name, 2, 3, k).double(), GroupConv2d(name, 2, 3, k).double()):
+        nn.init.normal_(layer.bias)
+        x = field(layer, (5, 4))
+        torch.testing.assert_close(layer(x), brute_force(layer, x), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tol"), DTYPES)
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", EXACT)
+def test_both_layers_follow_every_element(name, k, dtype, tol):
+    for mode, padding in (("zeros", k // 2), ("circular", k // 2), ("zeros", 0)):
+        for kind in (LiftingConv2d, GroupConv2d):
+            layer = kind(name, 2, 3, k, padding=padding, padding_mode=mode).to(dtype)
+            nn.init.normal_(layer.bias)
+            assert largest_error(layer, field(layer, dtype=dtype), range(layer.group.order)) < tol
+
+
+def test_the_check_has_teeth():
+    layer = GroupConv2d("C4", 2, 3, 3).double()
+    x = field(layer, (7, 7))
+    plain = layer.export()
+    nn.init.normal_(plain.weight)  # a conv2d of that shape, but of no expanded filter
+
+    def other(x):
+        return plain(x.flatten(1, 2)).unflatten(1, (3, 4))
+
+    assert largest_error(layer, x, range(1, 4), other) > 0.1
+    wanted = layer(x)
+    only_space = layer.group.act_on_image(1, wanted)  # the axis of orientations was not permuted
+    assert (layer(layer.group.act_on_field(1, x)) - only_space).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_expansion_permutes_the_numbers_of_the_filter(name):
+    layer = GroupConv2d(name, 2, 3, 3).double()
+    order = layer.group.order
+    assert layer.weight.numel() == 3 * 2 * order * 9
+    filters = layer.expanded().detach()
+    assert filters.shape == (3 * order, 2 * order, 3, 3)
+    assert filters.unique().numel() == layer.weight.numel()
+    for o, h, c in itertools.product(range(3), range(order), range(2)):
+        slice_ = filters.view(3, order, 2, order, 3, 3)[o, h, c]
+        assert torch.equal(slice_.flatten().sort().values, layer.kernel[o, c].detach().flatten().sort().values)
+    torch.testing.assert_close(filters.view(3, order, 2, order, 3, 3)[:, 0], layer.kernel)
+
+
+def test_one_bias_per_output_channel():
+    layer = GroupConv2d("D4", 2, 3, 3)
+    assert layer.bias.shape == (3,)
+    layer.bias.data = torch.tensor([1.0, 2.0, 3.0])
+    y = layer(torch.zeros(1, 2, 8, 5, 5))
+    assert torch.equal(y[0, :, :, 0, 0], torch.tensor([1.0, 2.0, 3.0])[:, None].expand(3, 8))
+
+
+@pytest.mark.parametrize("name", ["C4", "D4"])
+def test_shifts_on_a_torus_are_exact_and_inside_with_zeros(name):
+    for mode, inside in (("circular", slice(None)), ("zeros", slice(2, -2))):
+        layer = GroupConv2d(name, 2, 2, 3, padding="same", padding_mode=mode).double()
+        x = field(layer, (9, 8))
+        moved, wanted = layer(x.roll((1, 1), (-2, -1))), layer(x).roll((1, 1), (-2, -1))
+        gap = (moved - wanted)[..., inside, inside]
+        assert gap.abs().max() < 1e-12
+        if mode == "zeros":
+            assert (moved - wanted).abs().max() > 0.1  # the border does know where it is
+
+
+@pytest.mark.parametrize("name", ["C2", "C4", "D1", "D2", "D4"])
+@pytest.mark.parametrize("lifting", [False, True])
+def test_the_layers_are_all_equivariant_maps_with_their_support(name, lifting):
+    """The dimension of all maps that commute with shifts and elements, by a null space, is that of the weights."""
+    layer = (LiftingConv2d if lifting else GroupConv2d)(name, 1, 1, 3, padding=1, padding_mode="circular", bias=False)
+    layer, group = layer.double(), layer.group
+    order, ins = group.order, (1 if lifting else group.order)
+    wanted = ins * 9  # C_in * C_out * k^2 * |H|
+    # a shift-equivariant map with this support is any set of filters [order, ins, 3, 3]; element g turns it into
+    # L_g F L_g^-1, which moves taps, outputs and inputs
+    index = torch.arange(order * ins * 9).view(order, ins, 3, 3)
+    rows = []
+    for g in range(1, order):
+        moved = group.act_on_image(g, index).index_select(0, group.left_division[g])
+        if not lifting:
+            moved = moved.index_select(1, group.left_division[g])
+        eye = torch.eye(index.numel(), dtype=torch.float64)
+        rows.append(eye[moved.flatten()] - eye)
+    constraints = torch.cat(rows)
+    assert index.numel() - torch.linalg.matrix_rank(constraints) == wanted
+    basis = []
+    for i in range(layer.weight.numel()):
+        with torch.no_grad():
+            layer.weight.zero_().view(-1)[i] = 1
+        basis.append(layer.expanded().detach().flatten())
+    basis = torch.stack(basis)
+    assert torch.linalg.matrix_rank(basis) == wanted == layer.weight.numel()
+    assert (constraints @ basis.T).abs().max() == 0
+
+
+def test_interpolated_groups_are_exact_where_the_grid_allows_and_close_elsewhere():
+    for name in ("C8", "D8", "C6", "D6", "C3", "C12"):
+        layer = GroupConv2d(name, 2, 2, 5).double()
+        exact = layer.group.grid_elements()
+        assert largest_error(layer, field(layer), exact) < 1e-12
+        with pytest.raises(ValueError, match="which no square grid allows"):
+            layer.group.act_on_field(1, field(layer))
+
+
+def smooth_image(size, angle, dtype=torch.float64):
+    """A fixed smooth function, sampled on a grid turned by ``angle``: no interpolation anywhere."""
+    line = torch.arange(size, dtype=dtype) - (size - 1) / 2
+    x, y = line.expand(size, size), -line[:, None].expand(size, size)
+    angle = torch.tensor(angle, dtype=dtype)
+    x, y = angle.cos() * x + angle.sin() * y, -angle.sin() * x + angle.cos() * y
+    waves = [(0.5, 0.2, 0.1), (-0.3, 0.6, 1.0), (0.1, -0.5, 2.0)]
+    image = sum(torch.cos(a * x + b * y + c) for a, b, c in waves)
+    return (image * torch.exp(-(x**2 + y**2) / (size / 4) ** 2))[None, None]
+
+
+@pytest.mark.parametrize(("k", "bound"), [(3, 0.04), (5, 0.04)])
+def test_a_turn_by_45_degrees_is_followed_as_well_as_pixels_allow(k, bound):
+    """Measured on a smooth signal, compared at the centre, which every turn leaves alone. Not exact: see the bound."""
+    lift, conv = LiftingConv2d("C8", 1, 8, k).double(), GroupConv2d("C8", 8, 8, k).double()
+    size = 41
+
+    def centre(angle):
+        y = conv(torch.relu(lift(smooth_image(size, angle))))
+        return y[0, :, :, y.size(-2) // 2, y.size(-1) // 2]
+
+    before, after = centre(0.0), centre(torch.pi / 4)
+    wanted = before.roll(1, dims=1)
+    error = float((after - wanted).norm() / wanted.norm())
+    assert 1e-6 < error < bound
+    assert (after - before).norm() / before.norm() > 2 * error  # without the roll it is another signal
+
+
+def test_group_names():
+    assert PointGroup.parse("p4m") == PointGroup.parse("D4")
+    assert repr(GroupConv2d("p4", 2, 3, 3, padding=1)) == "GroupConv2d(C4, 2, 3, kernel_size=3, padding=1)"
+    group, table = PointGroup.parse("D4"), dihedral(4).cayley
+    assert torch.equal(group.cayley, table)
+    for a, b in itertools.product(range(8), range(8)):
+        torch.testing.assert_close(group.matrices[a] @ group.matrices[b], group.matrices[int(group.cayley[a, b])])
+
+
+@pytest.mark.parametrize("name", ["C1", "C2", "C4", "D1", "D2", "D4"])
+def test_the_action_is_a_homomorphism_to_the_bit(name):
+    group = PointGroup.parse(name)
+    x = torch.randn(2, group.order, 6, 6)
+    for a, b in itertools.product(range(group.order), range(group.order)):
+        assert torch.equal(group.act_on_field(a, group.act_on_field(b, x)), group.act_on_field(group.compose(a, b), x))
+        assert group.compose(a, group.inverse(a)) == 0
+    moved = [group.act_on_field(h, x) for h in range(group.order)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(moved, 2))  # and a faithful one
+
+
+@pytest.mark.parametrize("name", ["C4", "D4"])
+@pytest.mark.parametrize("train", [False, True])
+def test_six_layers_with_norms_and_pooling(name, train):
+    order = PointGroup.parse(name).order
+    layers = [LiftingConv2d(name, 2, 4, 3)]
+    for i in range(5):
+        layers += [GroupBatchNorm(4, layout="grid"), nn.ReLU(), GroupConv2d(name, 4, 4, 3 if i else 2, padding=i % 2)]
+        layers += [SpatialPool2d(2, on_illegal="error")] if i == 2 else []
+    net = nn.Sequential(*layers).double()
+    x = torch.randn(3, 2, 17, 17, dtype=torch.float64)
+    net(x)  # running statistics
+    net.train(train)
+    with torch.no_grad():
+        assert largest_error(layers[0], x, range(order), net) < 1e-10
+
+
+# the filters' way through training ---------------------------------------------------------------------------------
+
+
+def counted(layer, monkeypatch):
+    calls = []
+    expand = type(layer)._expand
+    monkeypatch.setattr(type(layer), "_expand", lambda self, w: calls.append(1) or expand(self, w))
+    return calls
+
+
+def test_filters_are_built_once_per_optimiser_step(monkeypatch):
+    layer = GroupConv2d("C4", 2, 3, 3)
+    calls = counted(layer, monkeypatch)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for step in range(1, 4):
+        for _ in range(3):  # accumulation: three forward and three backward passes
+            layer(torch.randn(2, 2, 4, 6, 6)).square().sum().backward()
+        with torch.no_grad():
+            layer(torch.randn(2, 2, 4, 6, 6))
+        optimizer.step()
+        optimizer.zero_grad()
+        assert len(calls) == step
+
+
+def reference_output(layer, x, weight):
+    """The same, from a weight, with nothing kept."""
+    y = nn.functional.conv2d(x.flatten(1, 2), layer._rule.expand(weight), layer.bias.repeat_interleave(4), 1, 0)
+    return y.unflatten(1, (layer.out_channels, 4))
+
+
+@pytest.mark.parametrize("name", ["C4", "C8"])
+def test_gradients_are_those_of_the_expansion_also_twice(name):
+    layer = GroupConv2d(name, 2, 2, 3).double()
+    order = layer.group.order
+    x = torch.randn(1, 2, order, 4, 4, dtype=torch.float64, requires_grad=True)
+
+    def run(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    def cached(x):
+        return layer(x).sin().sum()
+
+    plain = run(x, layer.weight.detach().clone().requires_grad_(), layer.bias)
+    torch.testing.assert_close(layer(x), plain)
+    weight = layer.weight.detach().clone().requires_grad_()
+    wanted = torch.autograd.grad(run(x, weight, layer.bias).sin().sum(), (x, weight, layer.bias), create_graph=True)
+    found = torch.autograd.grad(cached(x), (x, layer.weight, layer.bias), create_graph=True)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+    again_wanted = torch.autograd.grad(sum(g.square().sum() for g in wanted), (x, weight))
+    again_found = torch.autograd.grad(sum(g.square().sum() for g in found), (x, layer.weight))
+    for a, b in zip(again_found, again_wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
+    small = torch.randn(1, 2, order, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (small, weight, layer.bias), fast_mode=True)
+
+
+def writes():
+    def in_place(layer):
+        with torch.no_grad():
+            layer.weight.mul_(2)
+
+    def data(layer):
+        layer.weight.data.mul_(2)
+
+    def set_data(layer):
+        layer.weight.data = layer.weight.data * 2
+
+    def state(layer, **options):
+        layer.load_state_dict({k: 2 * v if k == "weight" else v for k, v in layer.state_dict().items()}, **options)
+
+    def assign(layer):
+        state(layer, assign=True)
+
+    def replace(layer):
+        layer.weight = nn.Parameter(layer.weight.detach() * 2)
+
+    return [in_place, data, set_data, state, assign, replace]
+
+
+@pytest.mark.parametrize("write", writes(), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("train", [False, True])
+def test_a_change_of_the_weight_is_never_missed(write, train):
+    layer = GroupConv2d("C4", 2, 3, 3).train(train)
+    x = torch.randn(2, 2, 4, 5, 5)
+    before = layer(x)
+    write(layer)
+    torch.testing.assert_close(layer(x), 2 * before)
+    layer.double()
+    torch.testing.assert_close(layer(x.double()), 2 * before.double(), atol=1e-5, rtol=1e-5)
+
+
+def test_functional_call_and_function_transforms():
+    layer = GroupConv2d("C4", 2, 3, 3)
+    x = torch.randn(4, 2, 4, 5, 5)
+    y = layer(x)
+    other = {"weight": torch.zeros_like(layer.weight)}
+    assert torch.func.functional_call(layer, other, (x,)).abs().max() == 0
+    torch.testing.assert_close(layer(x), y)
+    each = torch.func.vmap(lambda x: layer(x[None])[0])(x)
+    torch.testing.assert_close(each, y)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, x):
+        return torch.func.functional_call(layer, parameters, (x[None],)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    layer(x).square().sum().backward()
+    torch.testing.assert_close(per_sample["weight"].sum(0), layer.weight.grad, atol=1e-3, rtol=1e-4)
+    call = lambda w: torch.func.functional_call(layer, {"weight": w, "bias": torch.zeros(3)}, (x,))  # noqa: E731
+    value, tangent = torch.func.jvp(call, (layer.weight.detach(),), (layer.weight.detach(),))
+    torch.testing.assert_close(value, tangent)  # linear in the weight
+
+
+def test_inference_mode_leaves_nothing_that_training_cannot_use():
+    layer = GroupConv2d("C4", 2, 3, 3)
+    x = torch.randn(2, 2, 4, 5, 5)
+    with torch.inference_mode():
+        y = layer(x)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer(x), y)
+    with torch.inference_mode():
+        made_inside = GroupConv2d("C4", 2, 3, 3)
+        assert made_inside(x).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    "name", ["C4", pytest.param("D4", marks=pytest.mark.slow), pytest.param("C8", marks=pytest.mark.slow)]
+)
+def test_compiled_in_one_graph_equals_eager(name, compiled):
+    layer = GroupConv2d(name, 2, 2, 3, padding=1)
+    x = torch.randn(2, 2, layer.group.order, 5, 5)
+    wanted = layer(x)
+    wanted.square().sum().backward()
+    gradient, layer.weight.grad = layer.weight.grad, None
+    run = compiled(layer, backend="aot_eager")
+    found = run(x)
+    torch.testing.assert_close(found, wanted)
+    found.square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad, gradient, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+        torch.testing.assert_close(run(x), 2 * wanted)  # no stale filters in the graph
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor(compiled):
+    net = nn.Sequential(LiftingConv2d("C4", 1, 2, 3), nn.ReLU(), GroupConv2d("C4", 2, 2, 3))
+    x = torch.randn(2, 1, 7, 7)
+    torch.testing.assert_close(compiled(net)(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_the_state_is_plain_and_the_same_in_training_and_evaluation():
+    """Elsewhere the expanded filter enters the state only in evaluation (e2cnn issues 2 and 58)."""
+    layer = GroupConv2d("C4", 2, 3, 3)
+    for mode in (True, False):
+        layer.train(mode)
+        layer(torch.randn(1, 2, 4, 5, 5))
+        assert list(layer.state_dict()) == ["weight", "bias"]
+        assert list(layer.buffers()) == []
+    assert layer.weight.shape == (3, 2 * 4, 3, 3)  # as of a Conv2d, so that whatever works on those works here
+    assert layer.kernel.shape == (3, 2, 4, 3, 3)
+    other = GroupConv2d("C4", 2, 3, 3)
+    other.load_state_dict(layer.state_dict(), strict=True)
+    x = torch.randn(1, 2, 4, 5, 5)
+    assert torch.equal(other(x), layer(x))
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(x), layer(x))
+        with torch.no_grad():
+            twin.weight.zero_()
+        assert not torch.equal(twin(x), layer(x))
+
+
+def test_export_is_a_plain_convolution():
+    for mode in ("zeros", "circular"):
+        layer = GroupConv2d("D4", 2, 3, 3, stride=2, padding=1, padding_mode=mode)
+        nn.init.normal_(layer.bias)
+        plain = layer.export()
+        assert type(plain) is nn.Conv2d
+        x = torch.randn(2, 2, 8, 7, 7)
+        torch.testing.assert_close(plain(x.flatten(1, 2)), layer(x).flatten(1, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_channels_last_goes_through_without_a_copy():
+    layer = GroupConv2d("C4", 2, 3, 3).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 8, 6, 6)
+    wanted = layer(x.unflatten(1, (2, 4)))
+    last = x.to(memory_format=torch.channels_last)
+    y = layer(last.unflatten(1, (2, 4)))
+    torch.testing.assert_close(y, wanted)
+    assert y.flatten(1, 2).is_contiguous(memory_format=torch.channels_last)
+    assert y.flatten(1, 2).data_ptr() == y.data_ptr()
+    y.sum().backward()
+
+
+def test_autocast_keeps_the_symmetry():
+    for name in ("C4", "C8"):
+        layer = GroupConv2d(name, 2, 3, 3)
+        x = field(layer, (6, 6), dtype=torch.float32)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+            y.float().square().sum().backward()
+            assert y.dtype == torch.bfloat16
+            error = largest_error(layer, x, layer.group.grid_elements())
+        assert layer.weight.grad.dtype == torch.float32
+        assert error < 0.02
+        torch.testing.assert_close(y.float(), layer(x), atol=0.1, rtol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["C4", "D4", "C8"])
+def test_on_a_cuda_device(name):
+    layer = GroupConv2d(name, 2, 3, 3).double()
+    x = field(layer, (6, 6))
+    wanted = layer(x)
+    layer.cuda()
+    torch.testing.assert_close(layer(x.cuda()).cpu(), wanted, atol=1e-12, rtol=0)
+    assert largest_error(layer, x.cuda(), layer.group.grid_elements()) < 1e-12
+    layer(x.cuda()).sum().backward()
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    torch.testing.assert_close(layer(x.cuda()).cpu(), 2 * wanted, atol=1e-12, rtol=0)
+
+
+# what it costs, and what it refuses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "k"), [("C4", 3), ("C4", 5), ("C8", 3), ("C8", 5), ("D4", 3)])
+def test_a_layer_is_made_in_less_than_5_milliseconds(name, k):
+    GroupConv2d(name, 8, 16, k)  # tables are shared by all later layers
+
+    def once():
+        start = time.perf_counter()
+        GroupConv2d(name, 8, 16, k)
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(5)) < 5e-3
+
+
+def test_a_wide_model_is_made_at_once():
+    """Elsewhere He's variances of a wide model take half an hour (escnn issue 54)."""
+    start = time.perf_counter()
+    GroupConv2d("D4", 200, 200, 3)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.slow
+def test_importing_needs_no_package_that_solves_for_kernels():
+    code = "import sys, geomeq.nn; print([m for m in ('sympy', 'lie_learn', 'py3nj', 'escnn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(eval(done.stdout)) <= {"sympy"}  # torch imports that one
+
+
+def test_weights_start_with_the_variance_of_he():
+    torch.manual_seed(0)
+    for name in ("C4", "C8"):
+        layer = GroupConv2d(name, 16, 64, 5)
+        fan_in = 16 * layer.group.order * 25
+        assert abs(float(layer.expanded().square().mean()) * fan_in / 2 - 1) < 0.05
+        assert layer.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("E4", 2, 3, 3), "unknown point group 'E4'; use 'C<n>'"),
+        (("pg", 2, 3, 3), "unknown point group 'pg'"),
+        (("C0", 2, 3, 3), "unknown point group 'C0'"),
+        (("C4", 0, 3, 3), "in_channels must be a positive integer, got 0"),
+        (("C4", 2, 3, 0), "kernel_size must be one positive integer"),
+        (("C4", 2, 3, (3, 5)), "kernel_size must be one positive integer (windows are square), got (3, 5)"),
+        (("C4", 2, 3, 3, 0), "stride must be a positive integer, got 0"),
+        (("C4", 2, 3, 4, 1, "same"), "would pad one side more than the other"),
+        (("C4", 2, 3, 4, 1, (1, 2)), "padding must be 'same' or one integer >= 0, the same on all four sides"),
+        (("C4", 2, 3, 3, 1, 1, "reflect"), "padding_mode must be one of"),
+        (("C4", 2, 3, 3, 1, 1, "zeros", True, "shout"), "on_illegal must be one of"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        GroupConv2d(*arguments)
+
+
+def test_bad_inputs():
+    layer = GroupConv2d("C4", 2, 3, 3)
+    with pytest.raises(ValueError, match="x must have shape .B, 2, 4, Y, X., got .1, 2, 5, 5."):
+        layer(torch.zeros(1, 2, 5, 5))
+    with pytest.raises(ValueError, match="smaller than kernel_size=3"):
+        layer(torch.zeros(1, 2, 4, 2, 5))
+    with pytest.raises(ValueError, match="x must have shape .B, 2, Y, X."):
+        LiftingConv2d("C4", 2, 3, 3)(torch.zeros(1, 2, 4, 5, 5))
+    with pytest.raises(ValueError, match="interpolated filters"):
+        GroupConv2d("C8", 2, 3, 3).graph_weight()
+    with pytest.raises(ValueError, match="D2 is no subgroup of C4"):
+        PointGroup.parse("C4").subgroup("D2")
+    assert layer(torch.zeros(0, 2, 4, 5, 5)).shape == (0, 3, 4, 3, 3)  # an empty batch is one
+
+
+def test_an_illegal_stride_warns_or_raises_and_breaks_the_symmetry():
+    for on_illegal in ("warn", "error"):
+        layer = GroupConv2d("C4", 1, 2, 3, stride=2, padding=1, on_illegal=on_illegal).double()
+        x = field(layer, (28, 28), batch=1)
+        expected = (
+            pytest.warns(UserWarning, match="28 x 28 .* breaks")
+            if on_illegal == "warn"
+            else pytest.raises(ValueError, match="use size 27 or 29")
+        )
+        with expected:
+            layer(x)
+    layer.on_illegal = "ignore"
+    assert largest_error(layer, x, [1]) > 0.1  # O(1), as the warning says
+    assert largest_error(layer, field(layer, (29, 29), batch=1), range(4)) < 1e-12
+    assert GroupConv2d("C1", 1, 2, 3, stride=2, padding=1)(torch.zeros(1, 1, 1, 28, 28)).shape[-1] == 14
+    mirror = GroupConv2d("D1", 1, 2, 3, stride=2, padding=1, on_illegal="error").double()
+    assert largest_error(mirror, field(mirror, (28, 29), batch=1), [1]) < 1e-12  # only x is mirrored
