@@ -37,6 +37,7 @@ from .icosphere import Icosphere, icosphere
 from .metric import homogeneous_length, left_invariant_distance, metric_matrix, squared_length
 from .o3 import O3, inversion, nearest_orthogonal, reflection, split_parity
 from .plane_groups import PlaneGroup, plane_group
+from .point_group import PointGroup
 from .products import SemidirectProduct, direct_product, semidirect_product
 from .representation import representation
 from .rn import Rn
@@ -72,6 +73,7 @@ __all__ = [
     "HomogeneousSpace",
     "Icosphere",
     "PlaneGroup",
+    "PointGroup",
     "Rn",
     "ScaleTranslation",
     "SemidirectProduct",

@@ -16,6 +16,7 @@ from .segnn_conv import SEGNNConv
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
+from .typed_conv import TypedConv
 
 __all__ = [
     "AntiAliasedPool2d",
@@ -43,6 +44,7 @@ __all__ = [
     "SteerableInstanceNorm",
     "SteerableLayerNorm",
     "SteerableLinear",
+    "TypedConv",
     "check_pointwise",
     "check_stride",
     "from_batch",

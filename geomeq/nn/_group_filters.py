@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from geomeq.groups.point_group import PointGroup
+from geomeq.groups import PointGroup
 
 # Width of the Gaussians of an interpolated filter, in pixels: wide enough that a pixel grid hardly sees where their
 # centres lie, narrow enough that neighbouring ones differ.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
-from geomeq.groups.point_group import PointGroup
+from geomeq.groups import PointGroup
 
 from ._group_filters import ExpandedFilters, FilterRule, filter_rule, repeat_bias
 from .legal_size import ON_ILLEGAL, check_stride

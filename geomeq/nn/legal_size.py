@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geomeq.groups.point_group import PointGroup
+from geomeq.groups import PointGroup
 
 ON_ILLEGAL = ("warn", "error", "ignore")
 _LARGEST_STEP = 1 << 16

@@ -2,6 +2,7 @@
 
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
+- :class:`GroupGrid`: a plane group on squares or hexagons, with typed edges.
 - :func:`group_levels`: such graphs from fine to coarse. :class:`GraphDropout`: a random subgraph.
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
 - :func:`to_pygsp`, :func:`from_pygsp`: graphs to and from pygsp.
@@ -13,6 +14,7 @@ from .cutoff_graph import CutoffGraph
 from .fully_connected import FullyConnected
 from .graph_dropout import GraphDropout
 from .group_graph import GroupGraph
+from .group_grid import GroupGrid
 from .group_levels import group_levels
 from .laplacian import Laplacian
 from .nearest_graph import NearestGraph
@@ -26,6 +28,7 @@ __all__ = [
     "FullyConnected",
     "GraphDropout",
     "GroupGraph",
+    "GroupGrid",
     "Laplacian",
     "NearestGraph",
     "ParticleFeatures",
