@@ -1,6 +1,19 @@
 """One ready network per published system, each with a dataclass config."""
 
 from .cheblienet import ChebLieNet, ChebLieNetConfig
+from .implicit_bias import (
+    DirectionFit,
+    FourierRank,
+    effective_rank,
+    fit_direction,
+    fourier_rank_report,
+    hard_margin,
+    linearize,
+    local_linearization,
+    schatten,
+    spectral_summary,
+)
+from .linear_gcnn import LinearGCNN, LinearMLP
 from .potential import Potential, PotentialOutput
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 
@@ -8,8 +21,20 @@ __all__ = [
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
+    "DirectionFit",
+    "FourierRank",
+    "LinearGCNN",
+    "LinearMLP",
     "Potential",
     "PotentialOutput",
     "SEGNNConfig",
     "balanced_irreps",
+    "effective_rank",
+    "fit_direction",
+    "fourier_rank_report",
+    "hard_margin",
+    "linearize",
+    "local_linearization",
+    "schatten",
+    "spectral_summary",
 ]

@@ -46,8 +46,8 @@ class ExpandOnce:
         if fresh and self._seen is not None and weight.device.type == "cpu":
             fresh = torch.equal(weight, self._seen)
         if not fresh or self._value is None:
-            with torch.no_grad():
-                # a clone, so that inference tensors and views never leak into a later training pass
+            # no inference tensor (which could not serve training later), and no view of the weight
+            with torch.inference_mode(False), torch.no_grad():
                 self._value = self.expand(weight.detach()).clone(memory_format=torch.contiguous_format)
                 self._seen = weight.detach().clone() if weight.device.type == "cpu" else None
             self._key = key
