@@ -140,8 +140,7 @@ class Search:
         orientation = np.arange(self.per_place) * self.num_places
         nodes = (orientation[:, None] + near[:, None, :]).reshape(len(rows), -1)
         # places that tie with the last may have been left out, and coordinates are rounded
-        reach = self.bound * np.maximum(chord.min() - 1e-12, 0) ** 2 if np.isfinite(chord.min()) else np.inf
-        return NodeTable(self, rows, nodes, float(reach))
+        return NodeTable(self, rows, nodes, self.bound * np.maximum(chord - 1e-12, 0) ** 2 if self.tree else chord)
 
     def typical(self, count: int = 240) -> Index:
         """Vertices spread evenly over the sample."""
@@ -202,20 +201,33 @@ class Search:
         order = np.argsort(target * self.num_nodes + source)
         return Edges(source[order], target[order], log[order], sqdist[order])
 
+    def _nearest(self, rows: Index, k: int, xi: float, keep_ties: bool) -> Iterator[Index]:
+        """Pairs ``[2, P]`` of the vertices and their nearest; those that are not certain are looked at again."""
+        size = max(8, k)
+        while len(rows):
+            table = self.table(rows, size)
+            sqdist = table.sqdist(xi)
+            available = int(np.isfinite(sqdist).sum(axis=1).min())
+            if available >= k:
+                kth = np.partition(sqdist, k - 1, axis=1)[:, k - 1]
+                certain = (kth * (1 + 2 * TIE) < table.bounds) | np.isinf(table.bounds)
+                if keep_ties:
+                    i, m = np.nonzero(certain[:, None] & (sqdist <= kth[:, None] * (1 + TIE)))
+                else:
+                    i = np.repeat(np.flatnonzero(certain), k)
+                    m = np.lexsort((table.nodes, sqdist), axis=1)[certain, :k].ravel()
+                yield np.stack([rows[i], table.nodes[i, m]])
+                rows = rows[~certain]
+            elif np.isinf(table.bounds).any():
+                raise ValueError(f"k must be at most {available}, the number of other vertices, got {k}")
+            size *= 2
+
     def nearest_pairs(self, k: int, xi: float, keep_ties: bool) -> Iterator[tuple[Index, Index]]:
         """Pairs ``i < j`` of which one is among the k nearest neighbours of the other."""
         found = []
         rows = max(1, CHUNK // (self.per_place * 2 * max(8, k)))
         for part in np.array_split(np.arange(self.num_nodes), max(1, self.num_nodes // rows)):
-            growing = self.growing(part, k)
-            sqdist, kth = growing.nearest(xi, k)
-            table = growing.table
-            if keep_ties:
-                i, m = np.nonzero(sqdist <= kth[:, None] * (1 + TIE))
-            else:
-                m = np.lexsort((table.nodes, sqdist), axis=1)[:, :k].ravel()
-                i = np.repeat(np.arange(len(part)), k)
-            found.append(np.stack([part[i], table.nodes[i, m]]))
+            found += list(self._nearest(part, k, xi, keep_ties))
         i, j = np.concatenate(found, axis=1)
         key = np.unique(np.minimum(i, j) * self.num_nodes + np.maximum(i, j))
         for chunk in np.array_split(key, max(1, len(key) // CHUNK)):
@@ -237,7 +249,7 @@ class NodeTable:
     search: Search
     rows: Index
     nodes: Index  # [L, M]
-    reached: float
+    bounds: Array  # [L], squared distances which no vertex left out falls below
 
     def __post_init__(self) -> None:
         steps, metric = self.search.steps, self.search.metric
@@ -272,7 +284,7 @@ class NodeTable:
 
     def reach(self, xi: float) -> float:
         """The bound of what was left out, whatever the price of turning."""
-        return self.reached
+        return float(self.bounds.min())
 
 
 def components(edges: Edges, num_nodes: int) -> NDArray[np.int32]:

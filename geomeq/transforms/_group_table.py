@@ -83,15 +83,6 @@ class Growing(Generic[T]):
         near = sqdist <= square * (1 + TIE)
         return square, float((near & self.table.same).sum() / near.sum())
 
-    def nearest(self, xi: float, k: int) -> tuple[Array, Array]:
-        """Squared distances ``[L, M]`` and that of the k-th neighbour of each row, ``[L]``."""
-
-        def kth(sqdist: Array) -> Array:
-            return np.partition(sqdist, k - 1, axis=1)[:, k - 1]
-
-        sqdist = self.sqdist(xi, lambda found: float(kth(found).max()) if found.shape[1] >= k else None)
-        return sqdist, kth(sqdist)
-
 
 def search_xi(growing: Growing[Any], k: int, share: float, per_decade: int = 8) -> tuple[float, float]:
     """The price of turning for which the share of neighbours with the same orientation comes closest to a target.

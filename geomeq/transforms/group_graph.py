@@ -45,7 +45,7 @@ class GroupGraph(BaseTransform):
     - ``edge_weight`` ``[E]``, symmetric;
     - ``metric`` ``[1, dim, dim]`` and ``bandwidth`` ``[1]``, the ``R`` and ``t`` used, so that weights of another
       metric can be computed from ``edge_log``;
-    - ``num_orientations``, ``num_spatial`` and ``grid``, ``(nx, ny[, nz])`` or ``None``.
+    - ``num_orientations`` and ``num_spatial``, and if the places form a grid ``grid``, ``(nx, ny[, nz])``.
 
     On a :class:`geomeq.groups.FiniteGroup` the distance is the word length in the generators. It writes ``edge_type``
     ``[E]``, the number of the element :math:`i^{-1} j`, instead of logarithms and metric.
@@ -175,7 +175,9 @@ class GroupGraph(BaseTransform):
         data.metric, data.bandwidth = self._tensor(metric.at(xi)[None]), self._tensor(np.array([scale / 4]))
         data.element, data.pos = sample.element.to(self.dtype), sample.pos.to(self.dtype)
         data.area = sample.weight.to(self.dtype)
-        data.num_orientations, data.num_spatial, data.grid = sample.num_orientations, sample.num_spatial, sample.grid
+        data.num_orientations, data.num_spatial = sample.num_orientations, sample.num_spatial
+        if sample.grid is not None:
+            data.grid = sample.grid
         return data
 
     def _tensor(self, array: Any) -> Tensor:
@@ -197,29 +199,26 @@ class GroupGraph(BaseTransform):
     def _edges(self, sample: GroupSample, metric: Metric) -> tuple[Edges, float]:
         k = self.k if self.k is not None else 16 if sample.num_orientations > 1 else 8
         xi = self._price(sample, metric)
-        lattice = Lattice.read(self.group, sample) if self.ties == "radius" or self.boundary == "torus" else None
-        if lattice is not None:
-            found = self._stencil_edges(lattice, metric, k, xi)
-            if found is not None:
-                return found
-        if self.boundary == "torus":
+        lattice = Lattice.read(self.group, sample)
+        if lattice is None and self.boundary == "torus":
             raise ValueError(f"boundary='torus' needs places on a grid, which a sample of {self.group!r} has not")
-        search = Search(self.group, sample, metric)
-        growing = search.growing(search.typical(), k)
-        xi, square = calibrate(growing, k, xi, self.share)
+        if lattice is not None:
+            growing = Growing(lambda half: lattice.table(half, metric), 3)
+            xi, square = calibrate(growing, k, xi, self.share)
+            # unless a pair whose logarithm has two signs might be an edge
+            if self.ties == "radius" and growing.table.broken_cost(xi) > square * (1 + TIE):
+                stencil = select(growing.table, xi, square)
+                return lay(stencil, lattice.grid, sample.num_orientations, self.boundary == "torus"), xi
+        return self._search(Search(self.group, sample, metric), k, xi)
+
+    def _search(self, search: Search, k: int, xi: float | None) -> tuple[Edges, float]:
+        if self.boundary == "torus":
+            raise ValueError("on a torus half turns are too near to tell their two axes apart; take a larger xi")
+        if self.ties == "radius" or xi is None:
+            xi, square = calibrate(search.growing(search.typical(), k), k, xi, self.share)
         if self.ties == "radius":
             return search.edges(search.within(square), xi, square), xi
         return search.edges(search.nearest_pairs(k, xi, self.ties == "keep"), xi, math.inf), xi
-
-    def _stencil_edges(self, lattice: Lattice, metric: Metric, k: int, xi: float | None) -> tuple[Edges, float] | None:
-        """``None`` if a pair whose logarithm has two signs might be an edge."""
-        growing = Growing(lambda half: lattice.table(half, metric), 3)
-        xi, square = calibrate(growing, k, xi, self.share)
-        table = growing.table
-        if table.broken_cost(xi) <= square * (1 + TIE):
-            return None
-        stencil = select(table, xi, square)
-        return lay(stencil, lattice.grid, len(table.base[0]), self.boundary == "torus"), xi
 
     def _finite_graph(self, data: Data) -> Data:
         group = self.group
@@ -236,7 +235,7 @@ class GroupGraph(BaseTransform):
         data.element = torch.arange(group.order)
         data.area = torch.full((group.order,), 1 / group.order, dtype=self.dtype)
         data.bandwidth = self._tensor(np.array([scale / 4]))
-        data.num_orientations, data.num_spatial, data.grid = group.order, 1, None
+        data.num_orientations, data.num_spatial = group.order, 1
         data.num_nodes = group.order
         return data
 
