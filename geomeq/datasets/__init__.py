@@ -7,6 +7,7 @@ from geomeq.datasets.digits import Digits
 from geomeq.datasets.fashion_mnist import FashionMNIST
 from geomeq.datasets.md import MD
 from geomeq.datasets.nbody import NBody
+from geomeq.datasets.oriented_textures import OrientedTextures
 from geomeq.datasets.qm9 import QM9
 from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
 
@@ -17,6 +18,7 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "NBody",
+    "OrientedTextures",
     "SharedGraphDataset",
     "SharedGraphLoader",
     "Verdict",
