@@ -1,6 +1,7 @@
 """One ready network per published system, each with a dataclass config."""
 
 from .cheblienet import ChebLieNet, ChebLieNetConfig
+from .gcnn import GCNN, GCNNConfig
 from .implicit_bias import (
     DirectionFit,
     FourierRank,
@@ -18,11 +19,13 @@ from .potential import Potential, PotentialOutput
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 
 __all__ = [
+    "GCNN",
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
     "DirectionFit",
     "FourierRank",
+    "GCNNConfig",
     "LinearGCNN",
     "LinearMLP",
     "Potential",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import nn
 from geomeq.groups import PointGroup
 
 ON_ILLEGAL = ("warn", "error", "ignore")
-_LARGEST_STEP = 1 << 16
 Window = tuple[int, int, int]
 
 
@@ -73,20 +73,15 @@ def legal_size(n: int, layers: Iterable[nn.Module | Window] | nn.Module) -> int:
         29
 
     Raises:
-        ValueError: If no size is legal, or ``n`` is not positive.
+        ValueError: If ``n`` or a stride is not positive.
     """
     if n < 1:
         raise ValueError(f"n must be positive, got {n}")
     windows = list(_windows([layers] if isinstance(layers, nn.Module) else layers))
-    period = 1
-    for window in windows:
-        period *= window[1] if isinstance(window, tuple) else window.stride  # type: ignore[assignment, operator]
-    period = min(period, _LARGEST_STEP)
-    reach = sum(window[0] for window in windows if isinstance(window, tuple)) * period
-    for size in range(n, n + 2 * period + reach):
-        if _legal(size, windows):
-            return size
-    raise ValueError(f"no size of {n} or more is legal for the windows {windows}; change a padding by one")
+    if any(isinstance(window, tuple) and min(window[0], window[1]) < 1 for window in windows):
+        raise ValueError(f"kernel sizes and strides must be positive, got {windows}")
+    # There always is one: any last size has a size before each window that leads to it.
+    return next(size for size in count(n) if _legal(size, windows))
 
 
 def _legal(size: int, windows: list[nn.Module | Window]) -> bool:
