@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-CORE = ("torch", "torch-geometric", "e3nn", "numpy", "scipy", "tqdm")
+CORE = ("torch", "torch-geometric", "e3nn", "numpy", "scipy", "pygsp", "tqdm")
 
 
 class OptionalPackage(NamedTuple):
