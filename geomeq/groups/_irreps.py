@@ -73,7 +73,7 @@ def _sort_key(group: FiniteGroup, real: Tensor, kind: str) -> tuple:
     character = real.diagonal(dim1=1, dim2=2).sum(-1)
     trivial = real.size(-1) == 1 and bool((character > 0.5).all())
     dimension = real.size(-1) // (1 if kind == "real" else 2)
-    return (dimension, not trivial, [-round(x, 6) + 0.0 for x in character.tolist()])
+    return (dimension, not trivial, (-character.round(decimals=6) + 0.0).tolist())
 
 
 # --- commutative groups: exact
@@ -228,7 +228,7 @@ def _polish(group: FiniteGroup, rho: Tensor, chosen: Tensor, tree: Tree) -> Tens
         rho[0] = torch.eye(rho.size(-1), dtype=rho.dtype)
         for element, parent, s in tree:
             rho[element] = rho[parent] @ seeds[s]
-        if homomorphism_error(group, rho, chosen) < TOLERANCE / 10:
+        if homomorphism_error(group, rho) < TOLERANCE / 10:
             return rho
     return None
 
@@ -246,9 +246,9 @@ def _nearest_orthogonal(x: Tensor) -> Tensor:
     return u @ v
 
 
-def homomorphism_error(group: FiniteGroup, rho: Tensor, chosen: Tensor | None = None) -> float:
+def homomorphism_error(group: FiniteGroup, rho: Tensor) -> float:
     """Largest entry of ``rho(s) rho(g) - rho(s g)`` over generators ``s`` and all ``g``."""
-    chosen = group.generators if chosen is None else chosen
+    chosen = group.generators
     if not chosen.numel():
         return float((rho[0] - torch.eye(rho.size(-1), dtype=rho.dtype)).abs().max())
     every = torch.arange(group.order)

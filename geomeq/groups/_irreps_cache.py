@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import _irreps
 from .finite import FiniteGroup
+from .fourier import fourier_rows
 
 _VERSION = 1  # of the file and of the algorithm: raised, nothing old is read
 
@@ -45,12 +46,15 @@ def verify(group: FiniteGroup, found: _irreps.Representations) -> None:
         error = _irreps.homomorphism_error(group, irrep)
         if not error < _irreps.TOLERANCE:
             raise RuntimeError(f"irreps of {group!r}: rho(s) rho(g) is not rho(s g), by {error:.1e}")
-    scaled = [(irrep * (irrep.size(-1) / group.order) ** 0.5).flatten(1) for irrep in found.complex]
-    coefficients = torch.cat(scaled, dim=1)
-    gram = coefficients.mH @ coefficients
-    error = float((gram - torch.eye(group.order, dtype=gram.dtype)).abs().max())
+    characters = torch.stack([irrep.diagonal(dim1=1, dim2=2).sum(-1) for irrep in found.complex])
+    _check_orthogonal(group, "characters", characters / group.order**0.5)
+    _check_orthogonal(group, "matrix coefficients", fourier_rows(found.real, found.real_types))
+
+
+def _check_orthogonal(group: FiniteGroup, what: str, rows: Tensor) -> None:
+    error = float((rows @ rows.mH - torch.eye(len(rows), dtype=rows.dtype)).abs().max())
     if not error < _irreps.TOLERANCE:
-        raise RuntimeError(f"irreps of {group!r}: matrix coefficients are not orthogonal, by {error:.1e}")
+        raise RuntimeError(f"irreps of {group!r}: {what} are not orthogonal, by {error:.1e}")
 
 
 def _made(group: FiniteGroup) -> _irreps.Representations:

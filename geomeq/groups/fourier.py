@@ -76,11 +76,16 @@ def fourier_matrix(group: "FiniteGroup") -> Tensor:
     column ``j`` that is not the image of an earlier one under the commutant (every column for real type, every second
     for complex, every fourth for quaternionic type).
     """
+    return fourier_rows(group.real_irreps, group.real_irrep_types)
+
+
+def fourier_rows(real_irreps: Sequence[Tensor], types: Sequence[str]) -> Tensor:
+    """The rows of :func:`fourier_matrix` from real irreps ``[n, m, m]`` in adapted bases."""
     rows = []
-    for real, kind in zip(group.real_irreps, group.real_irrep_types, strict=True):
+    for real, kind in zip(real_irreps, types, strict=True):
         step = {"real": 1, "complex": 2, "quaternionic": 4}[kind]
         chosen = real[:, :, ::step].permute(2, 1, 0).flatten(0, 1)
-        rows.append(chosen * math.sqrt(real.size(-1) / group.order))
+        rows.append(chosen * math.sqrt(real.size(-1) / real.size(0)))
     return torch.cat(rows)
 
 

@@ -1,7 +1,9 @@
 """Spaces, cosets and orbits of pairs against brute force; parameters against double cosets and Burnside."""
 
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,8 +20,10 @@ from geomeq.groups import (
     plane_group,
     quaternion,
     regular_space,
+    rotation_grid,
     symmetric,
 )
+from geomeq.harmonics import spherical_harmonics
 from tests.groups._finite_groups import GROUPS, each_group, own_cache, random_functions  # noqa: F401
 
 
@@ -186,6 +190,27 @@ def test_a_large_space_waits_with_its_table():
     assert space._action is None
     assert space.is_transitive
     assert torch.equal(group.compose(space.movers, torch.tensor(0)), torch.arange(group.order))
+
+
+def test_on_the_sphere_a_convolution_multiplies_each_degree_by_a_number():
+    r"""S2 = SO(3)/SO(2) to itself: orbits of pairs are angles, kernels zonal, and the numbers Legendre coefficients."""
+    rotations, weight = rotation_grid(24)
+    points = rotations[:, :, 1]  # where the polar axis y goes
+
+    def kernel(cosine):
+        return torch.exp(2 * cosine)
+
+    t, w = np.polynomial.legendre.leggauss(40)
+    targets = torch.nn.functional.normalize(torch.randn(7, 3, dtype=torch.float64), dim=1)
+    for degree in range(5):
+        harmonics = spherical_harmonics(points, lmax=degree)[:, degree**2 :]
+        filtered = 4 * math.pi * (kernel(targets @ points.T) * weight) @ harmonics
+        legendre = np.polynomial.legendre.Legendre.basis(degree)(t)
+        number = 2 * math.pi * float((w * legendre * np.exp(2 * t)).sum())
+        expected = number * spherical_harmonics(targets, lmax=degree)[:, degree**2 :]
+        torch.testing.assert_close(filtered, expected, atol=1e-6, rtol=0)
+        skewed = 4 * math.pi * (kernel(targets @ points.T) * points[:, 0] * weight) @ harmonics  # not zonal
+        assert not torch.allclose(skewed, expected, atol=1e-2)
 
 
 # --- bad input

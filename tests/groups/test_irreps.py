@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from geomeq.groups import _irreps, _irreps_cache, alternating, cyclic, dihedral, direct_product, plane_group, symmetric
+from geomeq.groups import (
+    _irreps,
+    _irreps_cache,
+    alternating,
+    cyclic,
+    dihedral,
+    direct_product,
+    plane_group,
+    quaternion,
+    semidirect_product,
+    symmetric,
+)
 from tests.groups._finite_groups import GROUPS, KNOWN_CHARACTERS, each_group, own_cache  # noqa: F401
 
 TOL = 1e-12
@@ -146,6 +157,18 @@ def test_larger_groups(group):
     assert len(found.complex) == int(group.conjugacy_classes.max()) + 1
 
 
+def test_the_group_of_order_200_in_the_paper_on_implicit_bias():
+    """(C5 x C5) : Q8, the quaternions as matrices over the field of five elements."""
+    five, q8 = cyclic(5), quaternion()
+    i, j = torch.tensor([[2, 0], [0, 3]]), torch.tensor([[0, 1], [4, 0]])
+    powers = [(torch.linalg.matrix_power(i, a), torch.linalg.matrix_power(j, b)) for b in range(2) for a in range(4)]
+    matrices = [one @ other % 5 for one, other in powers]
+    point = torch.stack([torch.arange(25) // 5, torch.arange(25) % 5])
+    images = torch.stack([(m @ point % 5)[0] * 5 + (m @ point % 5)[1] for m in matrices])
+    group = semidirect_product(direct_product(five, five), q8, images)
+    assert [irrep.size(-1) for irrep in group.irreps] == [1, 1, 1, 1, 2, 8, 8, 8]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [dihedral(1000), plane_group("p4", 22), symmetric(6)], ids=repr)
 def test_two_thousand_elements(group):
@@ -168,8 +191,12 @@ def test_verification_finds_what_is_wrong():
         _irreps_cache.verify(group, damaged(lambda irreps: irreps[:2]))
     with pytest.raises(RuntimeError, match=r"rho\(s\) rho\(g\) is not rho\(s g\)"):
         _irreps_cache.verify(group, damaged(lambda irreps: [irreps[0], irreps[1], irreps[2] + 1e-9]))
-    with pytest.raises(RuntimeError, match="matrix coefficients are not orthogonal"):
+    with pytest.raises(RuntimeError, match="characters are not orthogonal"):
         _irreps_cache.verify(group, damaged(lambda irreps: [irreps[0], irreps[0], irreps[2]]))
+    doubled = [good.real[0], *good.real[:2], good.real[2]]
+    twice = _irreps.Representations(doubled, ["real"] * 4, good.complex, good.types)
+    with pytest.raises(RuntimeError, match="matrix coefficients are not orthogonal"):
+        _irreps_cache.verify(group, twice)
 
 
 def test_a_group_that_does_not_split_is_reported(monkeypatch):
