@@ -25,8 +25,8 @@ Measured, ten seeds, one core of a busy machine, 26 s: Schatten norms +- standar
              (30.0)        (30.0)        (23.2)       (13.2)       (13.0)
 
 Least cosine of G(1) to the support vector machine 0.998. Success. G(4) starts from larger weights (0.2, not 0.1: from
-less it does not leave the saddle at zero on D4 in time), so it is not ahead of G(3) here: how far the bias shows depends
-on the scale of the initial weights. On A5 the wrong group is hardly better than none.
+less it does not leave the saddle at zero on D4 in time), so it is not ahead of G(3) here: how far the bias shows
+depends on the scale of the initial weights. On A5 the wrong group is hardly better than none.
 """
 
 import argparse
