@@ -3,8 +3,10 @@
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
+from geomeq.datasets._scores import weighted_f1, weighted_iou
 from geomeq.datasets.digits import Digits
 from geomeq.datasets.fashion_mnist import FashionMNIST
+from geomeq.datasets.land_sea import LandSea, land_mask, topography
 from geomeq.datasets.md import MD
 from geomeq.datasets.nbody import NBody
 from geomeq.datasets.oriented_textures import OrientedTextures
@@ -17,6 +19,7 @@ __all__ = [
     "BundledFile",
     "Digits",
     "FashionMNIST",
+    "LandSea",
     "NBody",
     "OrientedTextures",
     "SharedGraphDataset",
@@ -24,6 +27,10 @@ __all__ = [
     "Verdict",
     "cache_root",
     "fingerprint",
+    "land_mask",
     "list_bundled",
+    "topography",
     "verify_bundled",
+    "weighted_f1",
+    "weighted_iou",
 ]

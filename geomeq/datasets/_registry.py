@@ -94,6 +94,13 @@ BUNDLED = (
         "MIT, copyright 2017 Zalando SE",
         "Xiao, Rasul, Vollgraf (2017), arXiv:1708.07747; datasets/fashion_mnist/build.py",
     ),
+    BundledFile(
+        "earth/earth.npz",
+        "0567a7ad4c4c65b115d31646a7362bdc043f5462d5fa9ced7a1e8b7eb1aea7b1",
+        110_763,
+        "MIT (mask, copyright 2019 Todd Karin); public domain (topography, NOAA)",
+        "global-land-mask 1.0.0 (GLOBE); ETOPO at 1 degree from ferret-datasets 7.6.0; datasets/earth/build.py",
+    ),
 )
 
 
