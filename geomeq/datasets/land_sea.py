@@ -31,8 +31,8 @@ class LandSea(Dataset[Data]):
     - channel 1, roughness: the logarithm of the standard deviation of what the smoothing took away, minus its mean
       over the surrounding.
 
-    So a node by itself says little (area-weighted F1 of a function of one node about 0.6 on test places, of "all is land" 0.34, of the height itself
-    0.93), and the shape of the surroundings must help.
+    So a node by itself says little (area-weighted F1 on the test places: 0.34 if everything is called land, 0.6 for
+    boosted trees on one node, 0.9 for the height itself), and the surroundings must help.
 
     There is one earth. So that a network cannot simply learn the map, ``holdout`` keeps a third of the longitudes (each
     third sector of 30 degrees) for testing: training labels there are -1, and test labels are -1 everywhere else.
