@@ -20,7 +20,7 @@ from geomeq.nn import (
     lift,
     project,
 )
-from geomeq.nn.operator_holder import OperatorHolder
+from geomeq.nn._operator_holder import OperatorHolder
 from geomeq.ops import SparseOperator
 
 _CHOICES = {
