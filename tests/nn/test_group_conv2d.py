@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import torch
@@ -154,6 +155,23 @@ def test_the_layers_are_all_equivariant_maps_with_their_support(name, lifting):
     basis = torch.stack(basis)
     assert torch.linalg.matrix_rank(basis) == wanted == layer.weight.numel()
     assert (constraints @ basis.T).abs().max() == 0
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_the_filters_of_escnn_are_among_ours(n):
+    """An independent library, if it is installed (with numpy 1): its filters satisfy our constraint to rounding."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        escnn = pytest.importorskip("escnn.nn", exc_type=ImportError)
+        space = pytest.importorskip("escnn.gspaces").rot2dOnR2(n)
+        kinds = [escnn.FieldType(space, fields * [space.regular_repr]) for fields in (2, 3)]
+        theirs, _ = escnn.R2Conv(*kinds, kernel_size=5).expand_parameters()
+    ours = GroupConv2d(f"C{n}", 2, 3, 5)
+    theirs = theirs.detach()
+    with torch.no_grad():
+        ours.weight.copy_(theirs.view(3, n, 2 * n, 5, 5)[:, 0])
+    torch.testing.assert_close(ours.expanded().detach(), theirs, atol=1e-6, rtol=0)
+    assert theirs.abs().max() > 0.01
 
 
 def test_interpolated_groups_are_exact_where_the_grid_allows_and_close_elsewhere():
