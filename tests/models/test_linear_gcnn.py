@@ -290,6 +290,19 @@ def test_seeds_of_a_batch_are_those_networks_alone():
         assert int(alone.steps) == int(together.steps[i])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_losses_below_the_smallest_number_of_the_dtype_still_descend(dtype):
+    # a published implementation takes the exponential itself, which underflows: all gradients are then zero
+    x, y = data(8, 3)
+    net = LinearGCNN(dihedral(4), 2, dtype=dtype)
+    started(net, 0.1)
+    fit = fit_direction(net, x.to(dtype), y, lr=0.003, steps=2000, stop=0)
+    assert float(fit.log_loss) < -800  # exp of it is zero in float64 as well
+    assert bool(torch.isfinite(fit.beta).all())
+    margins = y * (x.to(dtype) @ fit.beta)
+    assert float(torch.exp(-margins).sum()) == 0
+
+
 def test_report_of_ranks_for_every_kind_of_layer():
     group = dihedral(4)
     conv = GroupConv(group, 2, 3, support=[0, 1, 5])

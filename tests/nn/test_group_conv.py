@@ -303,6 +303,18 @@ def test_batch_equals_its_parts_copies_and_dtypes():
         assert conv(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize("path", REGULAR)
+def test_state_is_weight_and_bias_whatever_was_run(path):
+    # elsewhere expanded filters enter the state in evaluation mode, and checkpoints no longer load
+    conv = layer(dihedral(4), 3, 2, path=path)
+    for mode in (True, False):
+        conv.train(mode)(torch.randn(2, 8, 3, dtype=torch.float64))
+        assert list(conv.state_dict()) == ["weight", "bias"]
+    with torch.inference_mode():
+        conv.eval()(torch.randn(2, 8, 3, dtype=torch.float64))
+    conv(torch.randn(2, 8, 3, dtype=torch.float64)).sum().backward()  # what inference left behind serves training
+
+
 def test_cost_rule_takes_the_structure_there_is():
     assert GroupConv(icosahedral(), 16, 16).choose_path(64) == "fourier"
     assert GroupConv(dihedral(4), 16, 16).choose_path(64) == "dense"
