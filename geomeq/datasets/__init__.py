@@ -2,6 +2,7 @@
 
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
+from geomeq.datasets._images import ImageDataset
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
 from geomeq.datasets._scores import weighted_f1, weighted_iou
 from geomeq.datasets.digits import Digits
@@ -19,6 +20,7 @@ __all__ = [
     "BundledFile",
     "Digits",
     "FashionMNIST",
+    "ImageDataset",
     "LandSea",
     "NBody",
     "OrientedTextures",

@@ -39,6 +39,7 @@ class ImageDataset(Dataset[Data]):
         ValueError: If the shapes do not fit.
 
     Example:
+        >>> from geomeq.datasets import ImageDataset
         >>> ImageDataset(torch.zeros(5, 1, 8, 8), torch.zeros(5).long())
         ImageDataset(5, size=8x8)
     """

@@ -26,7 +26,8 @@ class Digits(ImageDataset):
         split: ``"train"``, ``"test"`` or ``"all"``.
         size: Pixels along each side after bilinear interpolation; ``None``: 8.
         pad: Zeros around the resized image, so that a rotation cuts nothing off.
-        rotate: Turns the images, see :meth:`rotated`: ``None``, ``"quarter"``, ``"any"`` or an angle in degrees.
+        rotate: Turns the images: ``None``, ``"quarter"``, ``"any"`` or an angle in degrees; see
+            :meth:`ImageDataset.rotated`.
         seed: Of the random angles. Training and test images get different ones.
         split_seed: Of the choice of the test images.
         transform: Applied to a sample at every access.

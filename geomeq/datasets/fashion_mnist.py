@@ -48,7 +48,8 @@ class FashionMNIST(ImageDataset):
         root: The folder with ``raw/``; default: ``fashionmnist`` in ``$GEOMEQ_CACHE`` or ``~/.cache/geomeq``.
         size: Pixels along each side after bilinear interpolation; ``None``: 28.
         pad: Zeros around the resized image, so that a rotation cuts nothing off.
-        rotate: Turns the images, see :meth:`rotated`: ``None``, ``"quarter"``, ``"any"`` or an angle in degrees.
+        rotate: Turns the images: ``None``, ``"quarter"``, ``"any"`` or an angle in degrees; see
+            :meth:`ImageDataset.rotated`.
         seed: Of the random angles. Training and test images get different ones.
         transform: Applied to a sample at every access.
 

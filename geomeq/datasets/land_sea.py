@@ -82,7 +82,7 @@ class LandSea(Dataset[Data]):
             raise ValueError(f"samples must be positive and noise finite and not negative, got {samples} and {noise}")
         sphere = icosphere(level)
         random = torch.Generator().manual_seed(2 * seed + (split == "test"))
-        self.level, self.split, self.transform = level, split, transform
+        self.level, self.split, self.seed, self.transform = level, split, seed, transform
         self.area, self.rotation = sphere.area, SO3.random(samples, seed=random)
         place = torch.einsum("nj,sji->sni", sphere.pos, self.rotation).numpy()  # rotation^T p
         relief, roughness, land = _earth.sample(_fields(level), place)
