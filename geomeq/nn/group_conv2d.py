@@ -11,6 +11,7 @@ from geomeq._checks import check_shape
 from geomeq.groups import PointGroup
 
 from ._group_filters import ExpandedFilters, FilterRule, filter_rule, repeat_bias
+from ._optimizer_steps import optimizer_steps
 from .legal_size import ON_ILLEGAL, check_stride
 
 PADDING_MODES = ("zeros", "circular")
@@ -210,8 +211,8 @@ class GroupConv2d(_PlaneGroupConv):
 
     It is one conv2d with filters expanded by an index table. The expansion happens at most once per optimiser step,
     however many forward and backward passes use it (under ``torch.compile``, ``torch.func`` and CUDA graphs it is part
-    of the graph). A write through ``weight.data``, which torch does not count, is noticed on a CPU; on a GPU call
-    :meth:`clear_cache` after it.
+    of the graph). Steps of any ``torch.optim`` optimiser are noticed, fused ones as well. A write through
+    ``weight.data``, which torch does not count, is noticed on a CPU; on a GPU call :meth:`clear_cache` after it.
 
     For C1, C2, C4, D1, D2, D4 the filter is a window of k x k pixels and equivariance is exact: for odd and even k,
     provided the stride is legal. For any other ``C<n>`` or ``D<n>`` (C8, D8, C6) the filter is a sum of Gaussians
@@ -264,8 +265,11 @@ class _Cached:
     def __init__(self, weight: nn.Parameter, filters: Tensor) -> None:
         self.filters, self.version = filters, weight._version
         self.weight, self.key = weakref.ref(weight), (weight.data_ptr(), weight.dtype, weight.device)
-        # .data and numpy views change a weight without counting; comparing costs a wait on a GPU, so only here
-        self.copy = weight.detach().clone() if weight.device.type == "cpu" else None
+        # Fused optimisers, .data and numpy views change a weight without counting. Comparing sees all of them, but
+        # makes a GPU wait; there, steps are counted.
+        on_cpu = weight.device.type == "cpu"
+        self.copy = weight.detach().clone() if on_cpu else None
+        self.steps = None if on_cpu else optimizer_steps()
 
     def serves(self, weight: nn.Parameter) -> bool:
         """Whether the weight is still the same."""
@@ -273,7 +277,9 @@ class _Cached:
             return False
         if self.key != (weight.data_ptr(), weight.dtype, weight.device):
             return False
-        return self.copy is None or torch.equal(self.copy, weight.detach())
+        if self.copy is None:
+            return self.steps == optimizer_steps()
+        return torch.equal(self.copy, weight.detach())
 
 
 def _may_cache(weight: Tensor) -> bool:
