@@ -161,8 +161,8 @@ class LatticeTable:
     def balance(self) -> float:
         """The price at which the shortest turn costs as much as the shortest step without one."""
         orientation = np.arange(self.base.shape[1])
-        step = self.base[0, orientation, orientation].min()
-        return float(np.sqrt(step / self.turn[self.turn > 0].min()))
+        step, turns = self.base[0, orientation, orientation].min(), self.turn[self.turn > 0]
+        return float(np.sqrt(step / turns.min())) if turns.size and np.isfinite(step) else 1.0
 
     def broken_cost(self, xi: float) -> float:
         """Lower bound of the squared distances of pairs that the table leaves out; infinite if there are none."""

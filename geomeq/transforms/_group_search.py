@@ -280,7 +280,7 @@ class NodeTable:
         here = (self.nodes % self.search.num_places) == (self.rows % self.search.num_places)[:, None]
         step = np.median(np.where(same, self.base.min(axis=0), np.inf).min(axis=1))
         turns = self.turn[0][here & ~same]
-        return float(np.sqrt(step / turns.min())) if turns.size else 1.0
+        return float(np.sqrt(step / turns.min())) if turns.size and np.isfinite(step) and turns.min() > 0 else 1.0
 
     def reach(self, xi: float) -> float:
         """The bound of what was left out, whatever the price of turning."""

@@ -54,7 +54,7 @@ class Growing(Generic[T]):
     def __post_init__(self) -> None:
         self.table = self.make(self.size)
 
-    def sqdist(self, xi: float, needed: Callable[[Array], float | None]) -> Array:
+    def sqdist(self, xi: float, k: int, needed: Callable[[Array], float | None]) -> Array:
         """Squared distances ``[L, M]``, complete up to what ``needed`` says of them (``None``: they are too few)."""
         while True:
             sqdist, reach = self.table.sqdist(xi), self.table.reach(xi)
@@ -63,7 +63,7 @@ class Growing(Generic[T]):
                 return sqdist
             if math.isinf(reach):
                 available = int(np.isfinite(sqdist).sum(axis=1).min())
-                raise ValueError(f"k must be at most {available}, the number of other vertices")
+                raise ValueError(f"k must be at most {available}, the number of other vertices, got {k}")
             self.size = self.size * 3 // 2 + 1
             self.table = self.make(self.size)
 
@@ -77,7 +77,7 @@ class Growing(Generic[T]):
             rank = k * len(sqdist)
             return float(np.partition(sqdist, rank - 1, axis=None)[rank - 1]) if sqdist.size >= rank else None
 
-        sqdist = self.sqdist(xi, average)
+        sqdist = self.sqdist(xi, k, average)
         square = average(sqdist)
         assert square is not None
         near = sqdist <= square * (1 + TIE)

@@ -599,6 +599,14 @@ def test_graphs_that_cannot_be(group, size, arguments, message):
         GroupGraph(group, size, **arguments)(Data())
 
 
+def test_a_single_place_has_only_turns():
+    graph = GroupGraph(SE2(), (1, 1, 6), k=2)(Data())
+    assert torch.bincount(graph.edge_index[1]).tolist() == [2] * 6
+    torch.testing.assert_close(graph.edge_log[:, 2].abs(), torch.full((12,), math.pi / 6, dtype=torch.float64))
+    with pytest.raises(ValueError, match="k must be at most 0, the number of other vertices, got 1"):
+        GroupGraph(SO2(), 1, k=1)(Data())
+
+
 def test_a_graph_in_parts_if_wanted():
     graph = GroupGraph(SE2(), (8, 8, 4), xi=10.0, k=4, allow_disconnected=True)(Data())
     layer = graph.edge_index // 64
