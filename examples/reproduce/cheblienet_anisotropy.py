@@ -12,9 +12,25 @@ against crossed line fields with the same power spectrum. All Chebyshev networks
 CNN has the same widths with 3 x 3 filters. Images are drawn at four times the resolution, turned there, smoothed by a
 Gaussian of 0.7 pixels and averaged down, so that a turn is a turn and not a change of sharpness.
 
-Success, each in at least four of five seeds: the better of eps^2 = 0.2 and 0.1 beats the isotropic network by 3 points
-upright; turned, it falls by less than 8 points while the CNN falls by more than 30; on textures the isotropic network
-stays below 60 % and eps^2 = 0.1 exceeds 90 %. Ends with status 1 otherwise.
+Success, each in at least four of five seeds: the better of eps^2 = 0.2 and 0.1 beats by 3 points upright both isotropic
+networks, eps^2 = 1 on the same group (the published comparison) and the plain grid with 8 neighbours; turned, it falls
+by less than 8 points while the CNN falls by more than 30; on textures the isotropic network stays below 60 % and
+eps^2 = 0.1 exceeds 90 %. Ends with status 1 otherwise.
+
+Measured so far, digits, seed 0, 12 epochs (the default is 20), one run each, upright / turned:
+
+    CNN                             99.4 / 31.2
+    plain grid                      96.0 / 76.6      (30 epochs: 97.2 / 84.6)
+    eps^2 = 0.2, k = 32             95.0 / 84.8
+    eps^2 = 0.1, k = 16             95.2 / 77.8
+    eps^2 = 0.1, k = 32, max readout, spectrum scaled by 2: 96.2 / 79.4
+    one block only: plain grid 90.2 / 72.4, eps^2 = 0.1 with k = 32 85.4 / 75.6, with k = 16 86.2 / 72.0
+    a quarter of the weights, max readout: plain grid 93.4 / 73.2, eps^2 = 0.1 92.0 / 68.8
+
+**So the 3 points upright are not reached against the plain grid, nor the fall of less than 8 (it is 10, with 10 to 20
+for the plain grid and 68 for the CNN): the script ends with MISSED.** Without drawing at a higher resolution and
+smoothing, all graph networks fall to about 46 at 30 degrees. Textures, 400 to 1,500 images, 8 epochs: eps^2 = 0.1 50 to
+54 %, plain grid 50 %; training has not been long enough to tell.
 """
 
 import argparse
@@ -36,7 +52,7 @@ from geomeq.nn import to_batch
 from geomeq.transforms import GroupGraph, Laplacian, group_levels
 
 FINE, BLUR = 4, 0.7  # images are drawn FINE times as large and smoothed by BLUR of the final pixels
-ISOTROPIC, CNN = "R2 isotropic", "CNN"
+ISOTROPIC, LIFTED, CNN = "R2 isotropic", "SE(2) eps2=1", "CNN"
 SWEET = ("SE(2) eps2=0.2", "SE(2) eps2=0.1")
 
 
@@ -57,8 +73,8 @@ class Task:
     rate: float = 0.01
 
 
-DIGITS = Task((CNN, ISOTROPIC, "SE(2) eps2=1", *SWEET), 16, (8, 16, 32), 10, 6, 32, 12, 1297, 500)
-TEXTURES = Task((ISOTROPIC, SWEET[1]), 24, (8, 8, 16), 2, 6, 16, 8, 400, 400)
+DIGITS = Task((CNN, ISOTROPIC, LIFTED, *SWEET), 16, (8, 16, 32), 10, 6, 32, 20, 1297, 500)
+TEXTURES = Task((ISOTROPIC, SWEET[1]), 24, (8, 8, 16), 2, 6, 16, 8, 1500, 400)
 TASKS = {"digits": DIGITS, "textures": TEXTURES}
 
 
@@ -160,8 +176,9 @@ def judge(results: dict[tuple[str, str, int], dict[str, float]], seeds: Sequence
         of = {(task, name): r for (task, name, s), r in results.items() if s == seed}
         if ("digits", ISOTROPIC) in of:
             best = max((of["digits", name] for name in SWEET), key=lambda r: r["upright"])
-            gain = best["upright"] - of["digits", ISOTROPIC]["upright"]
-            count("digits: anisotropic at least 3 points better upright", gain >= 3)
+            for name in (LIFTED, ISOTROPIC):
+                gain = best["upright"] - of["digits", name]["upright"]
+                count(f"digits: anisotropic at least 3 points better upright than {name}", gain >= 3)
             count("digits: anisotropic falls less than 8 points when turned", best["upright"] - best["turned"] < 8)
             cnn = of["digits", CNN]
             count("digits: the CNN falls more than 30 points", cnn["upright"] - cnn["turned"] > 30)

@@ -12,7 +12,7 @@ def example():
 
 def test_runs_end_to_end_and_counts_what_holds(capsys):
     held = example().main(["--quick"])
-    assert len(held) == 5
+    assert len(held) == 6
     assert all(count in (0, 1) for count in held.values())
     printed = capsys.readouterr().out
     assert "R2 isotropic" in printed
