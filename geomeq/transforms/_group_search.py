@@ -142,7 +142,7 @@ class Search:
         # places that tie with the last may have been left out, and coordinates are rounded
         return NodeTable(self, rows, nodes, self.bound * np.maximum(chord - 1e-12, 0) ** 2 if self.tree else chord)
 
-    def typical(self, count: int = 240) -> Index:
+    def typical(self, count: int = 120) -> Index:
         """Vertices spread evenly over the sample."""
         return np.unique(np.linspace(0, self.num_nodes - 1, min(count, self.num_nodes)).round().astype(np.int64))
 

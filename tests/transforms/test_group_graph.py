@@ -1,5 +1,6 @@
 """GroupGraph: against the definition, its exact symmetries, and what it refuses."""
 
+import functools
 import inspect
 import math
 
@@ -9,6 +10,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from scipy.sparse.csgraph import connected_components
 from torch_geometric.data import Batch, Data
+from torch_geometric.utils import to_scipy_sparse_matrix
 
 from geomeq.groups import (
     S2,
@@ -100,6 +102,7 @@ CASES = {
 }
 
 
+@functools.cache
 def build(name, **more):
     group, size, arguments, *_ = CASES[name]
     return GroupGraph(group, size, **arguments, allow_disconnected=True, **more)(Data())
@@ -230,7 +233,7 @@ def test_a_quarter_turn_is_an_exact_symmetry(n, orientations, anisotropy):
 
 
 def test_cut_ties_and_single_precision_break_the_quarter_turn():
-    n, orientations = 12, 6
+    n, orientations = 12, 6  # twelfths are no binary fractions
     turn = quarter_turn(n, orientations)
     sample = SE2().sample((n, n, orientations))
     assert asymmetry(GroupGraph(SE2(), sample, anisotropy=0.1, xi=0.1)(Data()), turn) <= 1e-14
@@ -281,7 +284,7 @@ def test_inside_an_open_grid_all_places_are_alike():
 @pytest.mark.parametrize("name", ["SE2", "SE2, whole turn", "SO3", "SE3", "scale", "from outside"])
 def test_left_translation_of_the_sample_changes_nothing(name):
     group, size, arguments, *_ = CASES[name]
-    here = group.sample(size)
+    here = group.sample({"SE2": (6, 6, 4), "SE3": (2, 2, 2, 12), "SE2, whole turn": (5, 5, 6)}.get(name, size))
     u = Heisenberg().exp(torch.tensor([0.3, -1.0, 0.4], dtype=torch.float64)) if name == "from outside" else None
     u = group.random(1, seed=3) if u is None else u[None]
     moved = group.compose(u.expand_as(here.element), here.element)
@@ -336,10 +339,9 @@ def test_turning_by_one_bin_commutes_ever_better_on_finer_grids():
 
 
 def test_vertices_inside_have_k_neighbours_on_average():
-    for group, size in ((SE2(), (20, 20, 6)), (Rn(2), (20, 20)), (SE3(), (5, 5, 5, 12)), (S2(), 3), (SO3(), (2, 6))):
+    for group, size in ((SE2(), (14, 14, 6)), (Rn(2), (14, 14)), (SE3(), (4, 4, 4, 12)), (S2(), 3), (SO3(), (2, 6))):
         for k in (6, 16, 21):
-            graph = GroupGraph(group, size, k=k, xi=0.2, allow_disconnected=True)(Data())
-            border = {"boundary": "torus"} if "grid" in graph else {}
+            border = {} if isinstance(group, S2 | SO3) else {"boundary": "torus"}
             whole = GroupGraph(group, size, k=k, xi=0.2, allow_disconnected=True, **border)(Data())
             mean = whole.num_edges / whole.num_nodes
             assert 0.97 * k <= mean  # the sample of vertices on a sphere is not all of them
@@ -347,8 +349,8 @@ def test_vertices_inside_have_k_neighbours_on_average():
             assert float(below) <= 1.03 * k
 
 
-@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
-@pytest.mark.parametrize(("group", "size"), [(SE2(), (28, 28, 6)), (SE2(), (16, 16, 8)), (SO3(), (2, 6))])
+@pytest.mark.parametrize("share", [0.25, 0.4])
+@pytest.mark.parametrize(("group", "size"), [(SE2(), (16, 16, 6)), (SE2(), (16, 16, 8)), (SO3(), (2, 6))])
 def test_automatic_price_of_turning_comes_closest_to_the_share(group, size, share):
     def found(graph):
         layer = graph.edge_index // graph.num_spatial
@@ -358,7 +360,7 @@ def test_automatic_price_of_turning_comes_closest_to_the_share(group, size, shar
     options |= {} if isinstance(group, SO3) else {"boundary": "torus"}
     graph = GroupGraph(group, size, share=share, **options)(Data())
     xi = math.sqrt(float(graph.metric[0, 2, 2]))
-    near = [xi * factor for factor in (0.5, 0.7, 0.9, 1.1, 1.4, 2.0)]
+    near = [xi * factor for factor in (0.6, 0.85, 1.2, 1.7)]
     others = [found(GroupGraph(group, size, xi=other, **options)(Data())) for other in near]
     assert abs(found(graph) - share) <= min(abs(other - share) for other in others) + 0.015
     assert abs(found(graph) - share) < 0.08
@@ -385,10 +387,10 @@ def test_weights_are_those_of_the_kernel(kernel):
 
 
 def test_connected_with_spectrum_between_0_and_2():
-    for group, size in ((SE2(), (12, 12, 6)), (SO3(), (1, 6)), (S2(), 2), (ScaleTranslation(2), (10, 10, 3))):
+    for group, size in ((SE2(), (8, 8, 4)), (SO3(), (1, 4)), (S2(), 2), (ScaleTranslation(2), (8, 8, 3))):
         graph = GroupGraph(group, size)(Data())
         operator = Laplacian(dtype=torch.float64)(graph).laplacian
-        assert connected_components(operator.to_dense().numpy())[0] == 1
+        assert connected_components(to_scipy_sparse_matrix(graph.edge_index))[0] == 1
         spectrum = torch.linalg.eigvalsh(operator.to_dense()) + 1
         assert -1e-12 < float(spectrum[0]) < 1e-12
         assert float(spectrum[1]) > 1e-6
@@ -513,7 +515,7 @@ def mutual_share(sqdist, k):
 
 
 def test_no_edge_is_lost_to_a_distance_that_differs_both_ways():
-    graph = GroupGraph(SE2(), (12, 12, 6), anisotropy=0.1)(Data())
+    graph = GroupGraph(SE2(), (10, 10, 6), anisotropy=0.1)(Data())
     element, metric = graph.element.numpy(), graph.metric[0].numpy()
     wrong = brute.all_sqdist(element, brute.se2_log_wrong, metric, brute.half_turn_se2)
     assert not np.allclose(wrong, wrong.T)
