@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,30 +62,6 @@ class FilterRule(NamedTuple):
             grad = grad.reshape(-1, self.basis.size(1)) @ self.basis.to(grad.dtype).T
         turned = grad.reshape(outs, order, channels, width)
         return turned.gather(3, self.back[:, None].expand(outs, -1, channels, -1)).sum(1)
-
-
-class ExpandedFilters(torch.autograd.Function):
-    """Gives filters that were expanded before a gradient: it is folded back onto the weight.
-
-    A graph through the expansion itself could be walked back only once, but the filters of one optimiser step may serve
-    several forward and backward passes. The map is linear, so its transpose needs nothing of the forward pass.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, weight: Tensor, bias: Tensor | None, filters: Tensor, rule: FilterRule
-    ) -> tuple[Tensor, Tensor | None]:
-        """``filters``, as they are, and the bias repeated over orientations."""
-        ctx.rule, ctx.shape = rule, weight.shape
-        return filters.view_as(filters), None if bias is None else repeat_bias(bias, rule)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_bias: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """The gradient of all filters and biases, summed over orientations."""
-        need_weight, need_bias = ctx.needs_input_grad[:2]
-        folded = ctx.rule.fold(grad).view(ctx.shape) if need_weight else None
-        summed = grad_bias.view(-1, ctx.rule.table.size(0)).sum(1) if need_bias and grad_bias is not None else None
-        return folded, summed, None, None
 
 
 def repeat_bias(bias: Tensor, rule: FilterRule) -> Tensor:

@@ -59,14 +59,14 @@ class DensePath:
         self.full = int(rows.max()) < num_rows
         self.num_rows = num_rows
         self.tables = Tables(index=rows.T.contiguous().view(-1))
-        self.once = ExpandOnce(self._expand, self._fold)
+        self.once = ExpandOnce()
 
     def cost(self, batch: int, channels: int, outputs: int) -> float:
         """Multiplications, or what takes as long."""
         pairs = self.size[0] * self.size[1] * channels * outputs
         return (batch + EXPAND) * pairs + 10 * CALL
 
-    def _expand(self, weight: Tensor) -> Tensor:
+    def expand(self, weight: Tensor) -> Tensor:
         """``[R, Ci, Co]`` to ``[Ci |X|, |Y| Co]``."""
         by_channel = weight.transpose(0, 1)
         if not self.full:
@@ -75,8 +75,8 @@ class DensePath:
             weight.size(1) * self.size[0], self.size[1] * weight.size(2)
         )
 
-    def _fold(self, grad: Tensor) -> Tensor:
-        """The transpose of ``_expand``."""
+    def fold(self, grad: Tensor) -> Tensor:
+        """The transpose of :meth:`expand`."""
         channels, outputs = grad.size(0) // self.size[0], grad.size(1) // self.size[1]
         pairs = grad.reshape(channels, -1, outputs)
         out = pairs.new_zeros(channels, self.num_rows + 1, outputs)
@@ -85,7 +85,7 @@ class DensePath:
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
         """``x`` ``[B, |X|, Ci]`` to ``[B, |Y|, Co]``."""
-        out = x.transpose(1, 2).reshape(x.size(0), -1) @ self.once(weight)
+        out = x.transpose(1, 2).reshape(x.size(0), -1) @ self.once(weight, self)
         return out.view(x.size(0), self.size[1], weight.size(2))
 
 
@@ -134,7 +134,7 @@ class FourierPath:
         analysis = self.tables.get("analysis", parts[0][0])
         gram = analysis @ analysis.T
         assert torch.allclose(gram, torch.eye(len(gram), dtype=gram.dtype), atol=1e-9), "irreps in another layout"
-        self.once = ExpandOnce(self._expand, self._fold)
+        self.once = ExpandOnce()
 
     def cost(self, batch: int, channels: int, outputs: int) -> float:
         """Multiplications, or what takes as long."""
@@ -147,7 +147,7 @@ class FourierPath:
     def _sizes(self) -> list[int]:
         return [c.irreps * c.rows * c.columns for c in self.classes]
 
-    def _expand(self, weight: Tensor) -> Tensor:
+    def expand(self, weight: Tensor) -> Tensor:
         """``[R, Ci, Co]`` to all blocks ``[k, rows, Ci, columns, Co]``, flat, one after the other."""
         _, channels, outputs = weight.shape
         hat = self.tables.get("weight", weight) @ weight.flatten(1)
@@ -157,8 +157,8 @@ class FourierPath:
             parts.append(block.transpose(2, 3).flatten())
         return torch.cat(parts).view(-1, channels, outputs)  # only the numbers of channels are read back from here
 
-    def _fold(self, grad: Tensor) -> Tensor:
-        """The transpose of ``_expand``."""
+    def fold(self, grad: Tensor) -> Tensor:
+        """The transpose of :meth:`expand`."""
         _, channels, outputs = grad.shape
         sizes = [n * channels * outputs for n in self._sizes()]
         parts = []
@@ -180,7 +180,7 @@ class FourierPath:
         hat = self.tables.get("analysis", x) @ x.transpose(0, 1).reshape(x.size(1), -1)
         sizes = [c.irreps * c.copies * c.rows for c in self.classes]
         parts = []
-        for c, part, block in zip(self.classes, hat.split(sizes), self._blocks(self.once(weight)), strict=True):
+        for c, part, block in zip(self.classes, hat.split(sizes), self._blocks(self.once(weight, self)), strict=True):
             rows = part.view(c.irreps, c.copies, c.rows, batch, channels).transpose(2, 3)
             mixed = rows.reshape(c.irreps, c.copies * batch, c.rows * channels) @ block
             mixed = mixed.view(c.irreps, c.copies, batch, c.columns, outputs).transpose(2, 3)

@@ -1,71 +1,111 @@
 """Weights expanded once per version: what a layer derives linearly from its weights and would else derive again."""
 
-from collections.abc import Callable
-from typing import Any
+import weakref
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ._optimizer_steps import optimizer_steps
+
+
+class Expansion(Protocol):
+    """A linear map from a weight to what a layer computes with."""
+
+    def expand(self, weight: Tensor) -> Tensor:
+        """The map: a new tensor, no view of the weight; differentiable."""
+
+    def fold(self, grad: Tensor) -> Tensor:
+        """Its transpose, up to the shape of the weight; differentiable."""
 
 
 class ExpandOnce:
-    """A linear map of a weight tensor whose value is kept until the weight changes.
+    """Applies an expansion, and keeps its value until the weight changes.
 
     Several forward passes between two optimiser steps, and all of them in evaluation, share one expansion; every pass
-    still has its own gradient. The value is recomputed when the version counter, the storage, the dtype or the device
-    of the weight changes, and on a CPU also when its numbers do (``weight.data`` can be written behind the counter's
-    back). Inside ``torch.compile`` and ``torch.func`` transforms the map is simply applied.
-
-    Args:
-        expand: The linear map, from the weight to a tensor of any shape.
-        adjoint: Its transpose, from gradients of the result to gradients of the weight; differentiable.
+    still has its own gradient, to any order, by the transpose alone. The value is made anew when another tensor comes,
+    and when its version counter, storage, dtype or device changes. Fused optimisers, ``weight.data`` and numpy views
+    write without counting. On a CPU the numbers are compared, which sees all of them. That would make a GPU wait; there
+    the steps of all optimisers are counted, and after other uncounted writes :meth:`clear` is needed. Where torch
+    traces, compiles, captures or transforms functions the map is simply applied, and so it is to weights that are not
+    a module's own parameter (parametrised, pruned, given by ``functional_call``). Copies and pickles are empty.
     """
 
-    def __init__(self, expand: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> None:
-        self.expand, self.adjoint = expand, adjoint
-        self.num_expansions = 0
-        self.clear()
+    def __init__(self) -> None:
+        self.num_expansions = 0  #: how many values were made to be kept
+        self._kept: _Kept | None = None
 
     def clear(self) -> None:
         """Forgets the value."""
-        self._key: tuple[Any, ...] | None = None
-        self._value: Tensor | None = None
-        self._seen: Tensor | None = None
+        self._kept = None
 
-    def __call__(self, weight: Tensor) -> Tensor:
-        """The expansion of ``weight``."""
-        if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(weight):
-            return self.expand(weight)
-        value = self._current(weight)
-        if torch.is_grad_enabled() and weight.requires_grad:
-            return _Reuse.apply(weight, value, self.adjoint)  # type: ignore[no-any-return, no-untyped-call]
-        return value
-
-    def _current(self, weight: Tensor) -> Tensor:
-        key = (weight._version, weight.data_ptr(), weight.dtype, weight.device, weight.shape)
-        fresh = self._value is not None and key == self._key
-        if fresh and self._seen is not None and weight.device.type == "cpu":
-            fresh = torch.equal(weight, self._seen)
-        if not fresh or self._value is None:
-            # no inference tensor (which could not serve training later), and no view of the weight
-            with torch.inference_mode(False), torch.no_grad():
-                self._value = self.expand(weight.detach()).clone(memory_format=torch.contiguous_format)
-                self._seen = weight.detach().clone() if weight.device.type == "cpu" else None
-            self._key = key
+    def __call__(self, weight: Tensor, expansion: Expansion) -> Tensor:
+        """The expansion of ``weight``, which must be the same map in every call."""
+        if not _may_keep(weight):
+            return expansion.expand(weight)
+        kept = self._kept
+        if kept is None or not kept.serves(weight):
+            kept = self._kept = _Kept(weight, expansion)
             self.num_expansions += 1
-        return self._value
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return _Reuse.apply(weight, kept.value, expansion)  # type: ignore[no-any-return, no-untyped-call]
+        return kept.value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ExpandOnce":
-        return ExpandOnce(self.expand, self.adjoint)
+        return ExpandOnce()
+
+    def __reduce__(self) -> tuple[type["ExpandOnce"], tuple[()]]:
+        return ExpandOnce, ()
+
+
+class _Kept:
+    """A value, and what it was made of."""
+
+    def __init__(self, weight: Tensor, expansion: Expansion) -> None:
+        # no inference tensor, which could not serve training later
+        with torch.inference_mode(False), torch.no_grad():
+            self.value = expansion.expand(weight.detach()).contiguous()
+            self.copy = weight.detach().clone() if weight.device.type == "cpu" else None
+        self.weight, self.key, self.version = weakref.ref(weight), _key(weight), self.value._version
+        self.steps = None if self.copy is not None else optimizer_steps()
+
+    def serves(self, weight: Tensor) -> bool:
+        """Whether the weight, and what was made of it, are still the same."""
+        if self.weight() is not weight or self.key != _key(weight) or self.version != self.value._version:
+            return False
+        if self.copy is None:
+            return self.steps == optimizer_steps()
+        return torch.equal(self.copy, weight.detach())
+
+
+def _key(weight: Tensor) -> tuple[Any, ...]:
+    """What changes when torch knows that the weight does; on a GPU also the stream, which waits for no other."""
+    stream = torch.cuda.current_stream(weight.device).cuda_stream if weight.is_cuda else None
+    return weight._version, weight.data_ptr(), weight.dtype, weight.device, weight.shape, weight.stride(), stream
+
+
+def _may_keep(weight: Tensor) -> bool:
+    """Only for a module's own parameter in eager mode: what else comes may be traced, wrapped or gone tomorrow."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+        return False
+    if type(weight) is not nn.Parameter or weight.is_inference() or weight.device.type == "meta":
+        return False
+    if torch._C._len_torch_dispatch_stack():  # fake tensors, make_fx
+        return False
+    return not (weight.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 class _Reuse(torch.autograd.Function):
-    """Hands out a value computed before, with the gradient of computing it now."""
+    """Hands out a value made before, with the gradient of making it now.
+
+    A graph through the expansion itself could be walked back only once.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, value: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.adjoint = adjoint
+    def forward(ctx: Any, weight: Tensor, value: Tensor, expansion: Expansion) -> Tensor:
+        ctx.expansion, ctx.shape = expansion, weight.shape
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return ctx.adjoint(grad), None, None
+        return ctx.expansion.fold(grad).view(ctx.shape), None, None

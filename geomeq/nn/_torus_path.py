@@ -82,7 +82,7 @@ class TorusPath:
         order = torus.flatten()
         self.natural = torch.equal(order, torch.arange(order.numel()))
         self.tables = Tables(kernel=kernel.flatten(), order=order, back=order.argsort())
-        self.once = ExpandOnce(self._expand, self._fold)
+        self.once = ExpandOnce()
 
     def cost(self, batch: int, channels: int, outputs: int) -> float:
         """Multiplications, or what takes as long."""
@@ -93,7 +93,7 @@ class TorusPath:
         numbers = batch * self.cosets * (channels + outputs) + pairs
         return _COMPLEX * batch * points * pairs + numbers * points * _FFT * log2(points) + moves + 50 * CALL
 
-    def _expand(self, weight: Tensor) -> Tensor:
+    def expand(self, weight: Tensor) -> Tensor:
         """``[R, Ci, Co]`` to filters ``[h Co, h' Ci, ky, kx]``, or to spectra ``[n1, n2 / 2 + 1, h' Ci, h Co]``."""
         _, channels, outputs = weight.shape
         padded = F.pad(weight, (0, 0, 0, 0, 0, 1)).transpose(1, 2)
@@ -102,8 +102,8 @@ class TorusPath:
         filters = taps.permute(0, 4, 1, 5, 2, 3).reshape(self.cosets * outputs, self.cosets * channels, *self.window)
         return torch.fft.rfft2(filters).permute(2, 3, 1, 0).conj().resolve_conj() if self.fft else filters
 
-    def _fold(self, grad: Tensor) -> Tensor:
-        """The transpose of ``_expand``."""
+    def fold(self, grad: Tensor) -> Tensor:
+        """The transpose of :meth:`expand`."""
         if self.fft:
             # of rfft: pad to all frequencies, then the unnormalised inverse transform, of which the real part stays
             spectrum = grad.conj().permute(3, 2, 0, 1)
@@ -122,7 +122,7 @@ class TorusPath:
             x = x.index_select(1, self.tables.get("order", x))
         maps = x.view(batch, self.cosets, *self.shape, channels).permute(0, 1, 4, 2, 3)
         maps = maps.reshape(batch, self.cosets * channels, *self.shape)
-        out = self._by_fft(maps, self.once(weight)) if self.fft else self._by_window(maps, self.once(weight))
+        out = self._by_fft(maps, self.once(weight, self)) if self.fft else self._by_window(maps, self.once(weight, self))
         out = out.view(batch, self.cosets, outputs, *self.shape).permute(0, 1, 3, 4, 2).reshape(batch, -1, outputs)
         return out if self.natural else out.index_select(1, self.tables.get("back", x))
 

@@ -206,13 +206,24 @@ class GroupConv(nn.Module):
         for made in self._made.values():
             if isinstance(made, TypedPattern):
                 made._apply(fn, recurse)
-            elif made is not None and not isinstance(made, Tensor):
-                made.once.clear()
+        self.clear_cache()
         return self
+
+    def clear_cache(self) -> None:
+        """Forgets the expanded weights; needed only after ``weight.data`` was written to on a GPU."""
+        for made in self._made.values():
+            if isinstance(made, DensePath | FourierPath | TorusPath):
+                made.once.clear()
+
+    def train(self, mode: bool = True) -> "GroupConv":
+        """As for any module; a change of mode also forgets the expanded weights."""
+        if mode != self.training:
+            self.clear_cache()
+        return super().train(mode)
 
     def matrix(self) -> Tensor:
         """The layer without its bias as one matrix, ``[|Y|, C', |X|, C]``."""
-        table = self._prepare("dense")._expand(self.weight)
+        table = self._prepare("dense").expand(self.weight)
         num_in, num_out = self.size
         return table.view(self.in_channels, num_in, num_out, self.out_channels).permute(2, 3, 1, 0)
 

@@ -1,7 +1,6 @@
 """Convolutions over plane groups of translations, turns and mirrors, computed by one conv2d."""
 
 import math
-import weakref
 from typing import Any
 
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.groups import PointGroup
 
-from ._group_filters import ExpandedFilters, FilterRule, filter_rule, repeat_bias
-from ._optimizer_steps import optimizer_steps
+from ._group_filters import FilterRule, filter_rule, repeat_bias
+from ._once import ExpandOnce
 from .legal_size import ON_ILLEGAL, check_stride
 
 PADDING_MODES = ("zeros", "circular")
@@ -54,7 +53,7 @@ class _PlaneGroupConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self._rule = filter_rule(self.group, kernel_size, self._lifting, self.weight.device)
         self._hint = f"functions on the plane group of {self.group.name}; LiftingConv2d takes images to them"
-        self._cache: _Cached | None = None
+        self._once = ExpandOnce()
         self.reset_parameters()
 
     def _weight_shape(self, rule: FilterRule) -> tuple[int, ...]:
@@ -84,29 +83,11 @@ class _PlaneGroupConv(nn.Module):
 
         They are built at most once per change of the weight, and serve any number of forward and backward passes.
         """
-        return self._expanded()[0]
-
-    def _expanded(self) -> tuple[Tensor, Tensor | None]:
-        """Filters and biases of all orientations."""
-        weight, bias, rule = self.weight, self.bias, self._rule
-        if not _may_cache(weight):
-            return self._expand(weight), None if bias is None else repeat_bias(bias, rule)
-        if self._cache is None or not self._cache.serves(weight):
-            if torch.is_inference_mode_enabled():
-                with torch.inference_mode(False):  # else they could never serve training again
-                    self._cache = _Cached(weight, self._expand(weight.detach()))
-            else:
-                self._cache = _Cached(weight, self._expand(weight.detach()))
-        if torch.is_grad_enabled():
-            return ExpandedFilters.apply(weight, bias, self._cache.filters, rule)
-        return self._cache.filters, None if bias is None else repeat_bias(bias, rule)
-
-    def _expand(self, weight: Tensor) -> Tensor:
-        return self._rule.expand(weight)
+        return self._once(self.weight, self._rule)
 
     def clear_cache(self) -> None:
         """Forgets the expanded filters; needed only after ``weight.data`` was written to on a GPU."""
-        self._cache = None
+        self._once.clear()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves.
@@ -130,7 +111,8 @@ class _PlaneGroupConv(nn.Module):
         padding = self.padding
         if padding and self.padding_mode == "circular":
             x, padding = nn.functional.pad(x, (padding,) * 4, mode="circular"), 0
-        y = nn.functional.conv2d(x, *self._expanded(), self.stride, padding)
+        bias = None if self.bias is None else repeat_bias(self.bias, self._rule)
+        y = nn.functional.conv2d(x, self.expanded(), bias, self.stride, padding)
         return y.unflatten(1, (self.out_channels, self.group.order))
 
     def _check_size(self, height: int, width: int) -> None:
@@ -172,9 +154,6 @@ class _PlaneGroupConv(nn.Module):
         self.clear_cache()
         self._rule = filter_rule(self.group, self.kernel_size, self._lifting, self.weight.device)
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cache": None}
 
     def extra_repr(self) -> str:
         """Group, channels, window, and the options that differ from their defaults."""
@@ -257,38 +236,6 @@ class GroupConv2d(_PlaneGroupConv):
         if self._rule.basis is not None:
             raise ValueError(f"{self.group.name} has interpolated filters, no relations between pixels; use C4 or D4")
         return self.kernel.flatten(2).permute(2, 1, 0)
-
-
-class _Cached:
-    """Expanded filters, and what they were made of."""
-
-    def __init__(self, weight: nn.Parameter, filters: Tensor) -> None:
-        self.filters, self.version = filters, weight._version
-        self.weight, self.key = weakref.ref(weight), (weight.data_ptr(), weight.dtype, weight.device)
-        # Fused optimisers, .data and numpy views change a weight without counting. Comparing sees all of them, but
-        # makes a GPU wait; there, steps are counted.
-        on_cpu = weight.device.type == "cpu"
-        self.copy = weight.detach().clone() if on_cpu else None
-        self.steps = None if on_cpu else optimizer_steps()
-
-    def serves(self, weight: nn.Parameter) -> bool:
-        """Whether the weight is still the same."""
-        if self.weight() is not weight or self.version != weight._version:
-            return False
-        if self.key != (weight.data_ptr(), weight.dtype, weight.device):
-            return False
-        if self.copy is None:
-            return self.steps == optimizer_steps()
-        return torch.equal(self.copy, weight.detach())
-
-
-def _may_cache(weight: Tensor) -> bool:
-    """Only for a module's own parameter in eager mode: what else comes may be traced, wrapped or gone tomorrow."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
-        return False
-    if type(weight) is not nn.Parameter or weight.is_inference() or weight.device.type == "meta":
-        return False
-    return not (weight.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _symmetric_padding(padding: int | str, kernel_size: int) -> int:
