@@ -24,6 +24,7 @@ def to_batch(image: Tensor) -> Tensor:
         ValueError: If ``image`` has no spatial axes.
 
     Example:
+        >>> import torch
         >>> to_batch(torch.arange(6.0).view(1, 1, 2, 3))[0, :, 0]
         tensor([0., 1., 2., 3., 4., 5.])
     """
