@@ -33,7 +33,7 @@ class OrientedTextures(ImageDataset):
     hardly overlap, products of higher order tell an isotropic network little, and the noise hides most of that. It is
     not nothing: with little noise, small ``spacing`` or many images an isotropic network learns the task too.
 
-    Values have mean 0, and a mean square of about 0.05 from the packets and ``noise**2`` from the noise; they are not
+    Values have mean 0, and a mean square of about 0.04 from the packets and ``noise**2`` from the noise; they are not
     confined to 0..1.
 
     Args:
@@ -53,17 +53,17 @@ class OrientedTextures(ImageDataset):
     Example:
         >>> from geomeq.datasets import OrientedTextures
         >>> OrientedTextures("test", samples=10)
-        OrientedTextures(10, size=24x24)
+        OrientedTextures(10, size=28x28)
     """
 
     def __init__(
         self,
         split: str = "train",
         samples: int | None = None,
-        size: int = 24,
-        noise: float = 0.25,
+        size: int = 28,
+        noise: float = 0.1,
         bend: float = 0.2,
-        spacing: float = 8.0,
+        spacing: float = 9.0,
         seed: int = 0,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
