@@ -37,10 +37,10 @@ class Tables:
             return tensor
         key = (name, like.device, dtype)
         if key not in self._copies:
-            copy = tensor.to(like.device, dtype)
             if torch.compiler.is_compiling():
-                return copy
-            self._copies[key] = copy
+                return tensor.to(like.device, dtype)
+            with torch.inference_mode(False):  # it serves training later
+                self._copies[key] = tensor.to(like.device, dtype)
         return self._copies[key]
 
 

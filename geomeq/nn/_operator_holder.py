@@ -39,7 +39,8 @@ class OperatorHolder(nn.Module):
         if torch.compiler.is_compiling():
             return self.operator.to(dtype=dtype)
         if dtype not in self._cast:
-            self._cast[dtype] = self.operator.to(dtype=dtype)
+            with torch.inference_mode(False):  # it serves training later
+                self._cast[dtype] = self.operator.to(dtype=dtype)
         return self._cast[dtype]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

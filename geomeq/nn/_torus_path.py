@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geomeq.groups.finite import FiniteGroup
 from geomeq.groups.plane_groups import PlaneGroup
+from geomeq.ops.stencil import HALF
 
 from ._group_paths import CALL, EXPAND, MOVE, Tables
 from ._once import ExpandOnce
@@ -100,7 +101,9 @@ class TorusPath:
         taps = padded.index_select(0, self.tables.get("kernel", weight))
         taps = taps.view(self.cosets, self.cosets, *self.window, outputs, channels)
         filters = taps.permute(0, 4, 1, 5, 2, 3).reshape(self.cosets * outputs, self.cosets * channels, *self.window)
-        return torch.fft.rfft2(filters).permute(2, 3, 1, 0).conj().resolve_conj() if self.fft else filters
+        if not self.fft:
+            return filters
+        return torch.fft.rfft2(_wide(filters)).permute(2, 3, 1, 0).conj().resolve_conj()
 
     def fold(self, grad: Tensor) -> Tensor:
         """The transpose of :meth:`expand`."""
@@ -122,7 +125,7 @@ class TorusPath:
             x = x.index_select(1, self.tables.get("order", x))
         maps = x.view(batch, self.cosets, *self.shape, channels).permute(0, 1, 4, 2, 3)
         maps = maps.reshape(batch, self.cosets * channels, *self.shape)
-        out = self._by_fft(maps, self.once(weight, self)) if self.fft else self._by_window(maps, self.once(weight, self))
+        out = (self._by_fft if self.fft else self._by_window)(maps, self.once(weight, self))
         out = out.view(batch, self.cosets, outputs, *self.shape).permute(0, 1, 3, 4, 2).reshape(batch, -1, outputs)
         return out if self.natural else out.index_select(1, self.tables.get("back", x))
 
@@ -131,8 +134,13 @@ class TorusPath:
         return F.conv2d(F.pad(maps, (left, right, top, bottom), mode="circular"), filters)
 
     def _by_fft(self, maps: Tensor, spectra: Tensor) -> Tensor:
-        hat = torch.fft.rfft2(maps).permute(2, 3, 0, 1)
-        return torch.fft.irfft2((hat @ spectra).permute(2, 3, 0, 1), s=self.shape)
+        hat = torch.fft.rfft2(_wide(maps)).permute(2, 3, 0, 1)
+        return torch.fft.irfft2((hat @ spectra).permute(2, 3, 0, 1), s=self.shape).to(maps.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least: there is no FFT of half precision on a CPU, and only of some sizes on a GPU."""
+    return x.float() if x.dtype in HALF else x
 
 
 def _window(kernel: Tensor, empty: int) -> tuple[list[tuple[int, int]], Tensor]:

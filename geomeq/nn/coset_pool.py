@@ -39,9 +39,11 @@ class CosetPool(nn.Module):
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")
         self.group, self.reduce = group, reduce
-        self.space = coset_space(group, subgroup)
+        with torch.device("cpu"):  # where groups live, whatever the default device
+            self.space = coset_space(group, subgroup)
         order = torch.argsort(self.space.coset, stable=True)  # type: ignore[attr-defined]
-        self.register_buffer("members", order.view(self.space.size, -1), persistent=False)
+        members = order.view(self.space.size, -1).to(torch.get_default_device())
+        self.register_buffer("members", members, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pools ``x`` ``[..., |G|, C]`` to ``[..., |G/H|, C]``."""

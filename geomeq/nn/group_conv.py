@@ -1,5 +1,7 @@
 """Convolution on finite groups and their homogeneous spaces: the most general equivariant linear layer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
@@ -20,6 +22,13 @@ PATHS = ("auto", "graph", "dense", "fourier", "conv2d", "fft", "reference")
 _MAX_DENSE = 4096**2 // 4  # numbers of an expanded table that "auto" will hold per channel pair
 _MAX_FOURIER = 512  # up to this order "auto" asks a group for its irreps; larger ones take seconds
 _BATCHES = (1, 16, 256)  # what is chosen for these is built with the layer, the rest when it is needed
+
+
+@contextmanager
+def _geometry() -> Iterator[None]:
+    """For tables that outlive the call: whatever mode or default device the caller has, they serve training later."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
 
 
 class GroupConv(nn.Module):
@@ -81,15 +90,16 @@ class GroupConv(nn.Module):
         if in_channels < 1 or out_channels < 1:
             raise ValueError(f"channels must be at least 1, got {in_channels} -> {out_channels}")
         self.group, self.in_channels, self.out_channels, self.path = group, in_channels, out_channels, path
-        self.orbits = PairOrbits(group, space_in, space_out)
-        self.num_orbits = self.orbits.count
-        assert self.orbits.burnside() == self.num_orbits, "orbits of pairs and Burnside's lemma disagree"
-        self.chosen = self.orbits.choose(support)
+        with _geometry():
+            self.orbits = PairOrbits(group, space_in, space_out)
+            self.num_orbits = self.orbits.count
+            assert self.orbits.burnside() == self.num_orbits, "orbits of pairs and Burnside's lemma disagree"
+            self.chosen = self.orbits.choose(support)
+            self._num_edges = self.orbits.num_edges(self.chosen)
         self.weight = nn.Parameter(torch.empty(self.chosen.numel(), in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self._made: dict[str, Any] = {}
         self._choice: dict[int, str] = {}
-        self._num_edges = self.orbits.num_edges(self.chosen)
         self.reset_parameters()
         for name in {self.choose_path(batch) for batch in _BATCHES} if path == "auto" else {path}:
             self._prepare(name)
@@ -129,8 +139,9 @@ class GroupConv(nn.Module):
         lead = x.shape[:-2]
         with torch.autocast(x.device.type, enabled=False):
             batch = x.reshape(lead.numel(), *x.shape[-2:]).to(self.weight.dtype)
-            if batch.size(0) == 0:
-                return batch.new_zeros(*lead, self.size[1], self.out_channels)
+            if batch.size(0) == 0:  # nothing to compute, but zero gradients, as from any layer
+                grads = batch.sum() + sum(0 * p.sum() for p in self.parameters())
+                return batch.new_zeros(*lead, self.size[1], self.out_channels) + grads
             path = self.choose_path(batch.size(0)) if self.path == "auto" else self.path
             out = self._run(path, batch)
             if self.bias is not None:
@@ -148,7 +159,8 @@ class GroupConv(nn.Module):
     def choose_path(self, batch: int) -> str:
         """The cheapest path for a batch of this size, by counting multiplications and moves."""
         if batch not in self._choice:
-            costs = self.path_costs(batch)
+            with _geometry():
+                costs = self.path_costs(batch)
             self._choice[batch] = min(costs, key=lambda name: costs[name])
         return self._choice[batch]
 
@@ -179,7 +191,8 @@ class GroupConv(nn.Module):
         """The tables of a path, made when it is first needed."""
         path = "graph" if path == "reference" else path
         if path not in self._made:
-            self._made[path] = self._make(path)
+            with _geometry():
+                self._made[path] = self._make(path)
         return self._made[path]
 
     def _make(self, path: str) -> Any:
@@ -203,9 +216,7 @@ class GroupConv(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for made in self._made.values():
-            if isinstance(made, TypedPattern):
-                made._apply(fn, recurse)
+        self._made.pop("graph", None)  # made again where the weight is now
         self.clear_cache()
         return self
 

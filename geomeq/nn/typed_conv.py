@@ -95,7 +95,8 @@ class TypedConv(nn.Module):
         return pattern  # type: ignore[no-any-return]
 
     def _build(self, edge_index: Tensor, edge_type: Tensor, size: tuple[int, int]) -> Any:
-        return TypedPattern(edge_index, edge_type, self.num_types, size)
+        with torch.inference_mode(False):  # it serves training later
+            return TypedPattern(edge_index, edge_type, self.num_types, size)
 
     def extra_repr(self) -> str:
         """Channels and types."""

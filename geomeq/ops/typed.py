@@ -68,11 +68,12 @@ class TypedPattern(nn.Module):
     def sorted_by_type(self) -> list[Tensor]:
         """Pointers ``[R + 1]``, sources and targets ``[E]`` of the edges by type, then by target."""
         if self._sorted is None:
-            source, target = self.edge_index.long()
-            order = torch.argsort(self.edge_type.long() * self.size[1] + target, stable=True)
-            counts = torch.bincount(self.edge_type.long(), minlength=self.num_types)
-            ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-            self._sorted = [ptr, source[order].contiguous(), target[order].contiguous()]
+            with torch.inference_mode(False):  # it serves training later
+                source, target = self.edge_index.long()
+                order = torch.argsort(self.edge_type.long() * self.size[1] + target, stable=True)
+                counts = torch.bincount(self.edge_type.long(), minlength=self.num_types)
+                ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+                self._sorted = [ptr, source[order].contiguous(), target[order].contiguous()]
         return self._sorted
 
     def rows(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -81,10 +82,11 @@ class TypedPattern(nn.Module):
         Each is pointers, columns and ones, as ``stencil_mix`` takes them.
         """
         if self._rows is None:
-            source, target = self.edge_index.long()
-            there = typed_rows(source, target, self.edge_type.long(), self.size[1], self.num_types)
-            back = typed_rows(target, source, self.edge_type.long(), self.size[0], self.num_types)
-            self._rows = there, back
+            with torch.inference_mode(False):  # they serve training later
+                source, target = self.edge_index.long()
+                there = typed_rows(source, target, self.edge_type.long(), self.size[1], self.num_types)
+                back = typed_rows(target, source, self.edge_type.long(), self.size[0], self.num_types)
+                self._rows = there, back
         return self._rows
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -135,7 +137,8 @@ def typed_linear(x: Tensor, weight: Tensor, pattern: TypedPattern, path: str = "
     The layer of relational graphs and of every group convolution by its definition (first message form). Neither path
     builds a message per edge and channel for all edges at once: ``"rows"`` sums the sources of each (target, type)
     block by block and multiplies once over (type, channel); ``"sorted"`` takes the edges of one type at a time through
-    one matrix product. Both are differentiable to any order and compile with ``fullgraph=True``.
+    one matrix product. Both are differentiable to any order and compile with ``fullgraph=True``. Under ``torch.func``
+    transforms, which do not reach into them, ``"auto"`` takes ``"reference"``.
 
     Args:
         x: ``[N_src, C]``, or ``[..., N_src, C]`` on this one shared graph.
@@ -163,7 +166,9 @@ def typed_linear(x: Tensor, weight: Tensor, pattern: TypedPattern, path: str = "
     lead, batch = x.shape[:-2], x.shape[:-2].numel()
     channels, outputs = x.size(-1), weight.size(-1)
     by_node = x.reshape(batch, pattern.size[0], channels).transpose(0, 1)
-    if path == "auto":
+    if path == "auto" and torch._C._are_functorch_transforms_active():
+        path = "reference"
+    elif path == "auto":
         path = choose_typed_path(pattern, batch, channels, outputs)
     with torch.autocast(x.device.type, enabled=False):
         if path == "reference":
