@@ -20,6 +20,11 @@ def _check_reduce(reduce: str) -> str:
     return reduce
 
 
+def _check_positive(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
 def _reduced(x: Tensor, dim: int | tuple[int, ...], reduce: str) -> Tensor:
     # amax shares the gradient among equal largest entries; max would pick one of them by its place
     return x.amax(dim) if reduce == "max" else x.mean(dim)
@@ -59,11 +64,15 @@ class SpatialPool2d(nn.Module):
         on_illegal: str = "warn",
     ) -> None:
         super().__init__()
-        if kernel_size < 1 or (stride is not None and stride < 1) or padding < 0:
-            raise ValueError(f"kernel_size and stride must be positive, got {kernel_size}, {stride}, padding={padding}")
+        stride = kernel_size if stride is None else stride
+        _check_positive("kernel_size", kernel_size)
+        _check_positive("stride", stride)
+        if not isinstance(padding, int) or not 0 <= padding <= kernel_size // 2:
+            most = f"kernel_size // 2 = {kernel_size // 2}"
+            raise ValueError(f"padding must be an integer from 0 to {most}, got {padding!r}")
         if on_illegal not in ON_ILLEGAL:
             raise ValueError(f"on_illegal must be one of {ON_ILLEGAL}, got {on_illegal!r}")
-        self.kernel_size, self.stride, self.padding = kernel_size, stride or kernel_size, padding
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.reduce, self.on_illegal, self.group = _check_reduce(reduce), on_illegal, PointGroup.parse(point_group)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,8 +116,7 @@ class AntiAliasedPool2d(nn.Module):
 
     def __init__(self, stride: int = 2, reduce: str = "mean", padding_mode: str = "replicate") -> None:
         super().__init__()
-        if stride < 1:
-            raise ValueError(f"stride must be positive, got {stride}")
+        _check_positive("stride", stride)
         if padding_mode not in _PADDING_MODES:
             raise ValueError(f"padding_mode must be one of {_PADDING_MODES}, got {padding_mode!r}")
         self.stride, self.reduce, self.padding_mode = stride, _check_reduce(reduce), padding_mode

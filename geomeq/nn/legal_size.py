@@ -64,16 +64,17 @@ def legal_size(n: int, layers: Iterable[nn.Module | Window] | nn.Module) -> int:
 
     Args:
         n: Size wanted.
-        layers: Layers in the order in which they run: modules with ``kernel_size``, ``stride`` and ``padding``
-            (containers are searched), or triples ``(kernel_size, stride, padding)``. ``AntiAliasedPool2d`` is legal at
-            every size; what has no window (norms, activations) is passed over.
+        layers: Layers in the order in which they run, one after the other: modules with ``kernel_size``, ``stride``
+            and ``padding`` (containers are searched), or triples ``(kernel_size, stride, padding)``.
+            ``AntiAliasedPool2d`` is legal at every size; what has no window (norms, activations) is passed over.
 
     Example:
         >>> legal_size(28, [(3, 1, 1), (3, 2, 1), (3, 2, 1)])
         29
 
     Raises:
-        ValueError: If ``n`` or a stride is not positive.
+        ValueError: If ``n`` or a stride is not positive, or a window is not square or moves backwards
+            (a transposed convolution).
     """
     if n < 1:
         raise ValueError(f"n must be positive, got {n}")
@@ -105,9 +106,26 @@ def _windows(layers: Iterable[nn.Module | Window]) -> Iterator[nn.Module | Windo
             if getattr(module, "any_size", False):
                 yield module
             elif hasattr(module, "kernel_size") and hasattr(module, "stride"):
-                yield _pair(module.kernel_size), _pair(module.stride or module.kernel_size), _pair(module.padding)
+                yield _window_of(module)
 
 
-def _pair(value: Any) -> int:
+def _window_of(module: Any) -> Window:
+    """Width (of a dilated window: all of it), step and padding of a layer, also of torch's own."""
+    kernel, dilation = _one(module, "kernel_size"), _one(module, "dilation") if hasattr(module, "dilation") else 1
+    stride = _one(module, "stride") if module.stride else kernel
+    if getattr(module, "transposed", False) or getattr(module, "ceil_mode", False):
+        raise ValueError(f"legal_size does not know the sizes of {module}; give the layers before and after it apart")
+    kernel = dilation * (kernel - 1) + 1
+    padding = getattr(module, "padding", 0)
+    if isinstance(padding, str):  # "same", which torch allows with stride 1 only, or "valid"
+        return (1, 1, 0) if padding == "same" else (kernel, stride, 0)
+    return kernel, stride, _one(module, "padding") if padding else 0
+
+
+def _one(module: Any, name: str) -> int:
     """One number where torch's own modules hold two."""
-    return value if isinstance(value, int) else value[0]
+    value = getattr(module, name)
+    numbers = {value} if isinstance(value, int) else set(value)
+    if len(numbers) > 1:
+        raise ValueError(f"windows must be square to keep turns, got {name}={value} of {module}")
+    return int(numbers.pop())

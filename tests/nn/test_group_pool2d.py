@@ -126,9 +126,21 @@ def test_the_smallest_legal_size_is_found_and_works(n):
     assert legal_size(n, [AntiAliasedPool2d(), nn.BatchNorm2d(1)]) == n
 
 
+def test_windows_of_torch_count_as_they_are():
+    assert legal_size(28, [nn.Conv2d(1, 1, 3, padding="same"), nn.MaxPool2d(2)]) == 28
+    assert legal_size(28, [nn.Conv2d(1, 1, 4, 2, padding="valid")]) == 28
+    assert legal_size(28, [nn.Conv2d(1, 1, 3, 3, dilation=2)]) == 29  # as wide as 5
+    assert legal_size(5, [nn.LPPool2d(2, 2)]) == 6
+
+
 def test_legal_size_of_bad_requests():
     with pytest.raises(ValueError, match="n must be positive"):
         legal_size(0, [])
+    with pytest.raises(ValueError, match=r"windows must be square to keep turns, got kernel_size=\(3, 5\)"):
+        legal_size(8, nn.Conv2d(1, 1, (3, 5)))
+    for layer in (nn.ConvTranspose2d(1, 1, 2, 2), nn.MaxPool2d(2, ceil_mode=True)):
+        with pytest.raises(ValueError, match="legal_size does not know the sizes of"):
+            legal_size(8, [layer])
 
 
 @pytest.mark.parametrize(("dtype", "tol"), DTYPES)
@@ -193,10 +205,15 @@ def test_a_global_pool_is_invariant_and_shares_gradients_among_ties(reduce):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SpatialPool2d(0), "kernel_size and stride must be positive"),
+        (lambda: SpatialPool2d(0), "kernel_size must be a positive integer, got 0"),
+        (lambda: SpatialPool2d((2, 2)), r"kernel_size must be a positive integer, got \(2, 2\)"),
+        (lambda: SpatialPool2d(2, 0), "stride must be a positive integer, got 0"),
+        (lambda: SpatialPool2d(2, padding=-1), "padding must be an integer from 0 to kernel_size // 2 = 1, got -1"),
+        (lambda: SpatialPool2d(2, padding=2), "padding must be an integer from 0 to kernel_size // 2 = 1, got 2"),
         (lambda: SpatialPool2d(2, reduce="min"), "reduce must be one of"),
         (lambda: SpatialPool2d(2, on_illegal="shout"), "on_illegal must be one of"),
-        (lambda: AntiAliasedPool2d(0), "stride must be positive"),
+        (lambda: AntiAliasedPool2d(0), "stride must be a positive integer, got 0"),
+        (lambda: AntiAliasedPool2d(2.0), "stride must be a positive integer, got 2.0"),
         (lambda: AntiAliasedPool2d(2, padding_mode="valid"), "padding_mode must be one of"),
         (lambda: GroupPool("C4", "C3"), "C3 is no subgroup of C4"),
         (lambda: RestrictGroup("C4", "D2"), "D2 is no subgroup of C4"),
