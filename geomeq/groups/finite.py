@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._checks import check_shape
 from . import _finite_table as tables
+from ._lasting import lasting
 from ._random import Source, generator_of
 from .group import GroupSample
 
@@ -103,6 +104,7 @@ class FiniteGroup:
         """Products on the CPU; subclasses that know a formula need no table."""
         return self.cayley[a, b]
 
+    @lasting
     def _build_table(self) -> Tensor:
         every = torch.arange(self.order)
         return torch.cat([self._multiply(rows[:, None], every[None]) for rows in every.split(512)])
@@ -115,22 +117,26 @@ class FiniteGroup:
         return self._table
 
     @cached_property
+    @lasting
     def inv(self) -> Tensor:
         """The number of the inverse of each element, ``[n]``."""
         return (self.cayley == 0).nonzero()[:, 1]
 
     @cached_property
+    @lasting
     def generators(self) -> Tensor:
         """Numbers of elements that generate the group, ``[k]``; none for the trivial group."""
         return tables.greedy_generators_of(self._multiply, self.order)
 
     @cached_property
+    @lasting
     def is_abelian(self) -> bool:
         """Whether all elements commute."""
         s = self.generators
         return bool((self._multiply(s[:, None], s[None]) == self._multiply(s[None], s[:, None])).all())
 
     @cached_property
+    @lasting
     def element_orders(self) -> Tensor:
         """The smallest ``m > 0`` with ``g^m = e`` of each element, ``[n]``."""
         every = torch.arange(self.order)
@@ -143,6 +149,7 @@ class FiniteGroup:
         return found
 
     @cached_property
+    @lasting
     def conjugacy_classes(self) -> Tensor:
         """The number of the conjugacy class of each element, ``[n]``, in order of first members; 0 is ``{e}``."""
         every, s = torch.arange(self.order), self.generators
@@ -150,6 +157,7 @@ class FiniteGroup:
         return tables.connected_labels(images, self.order)
 
     @cached_property
+    @lasting
     def word_lengths(self) -> Tensor:
         """How many generators (and inverses of generators) each element takes, ``[n]``."""
         s = self.generators
@@ -159,6 +167,7 @@ class FiniteGroup:
         return length
 
     @cached_property
+    @lasting
     def fingerprint(self) -> str:
         """A hash of the multiplication table: equal for groups whose elements multiply alike, number by number."""
         return hashlib.sha256(self.cayley.to(torch.int32).numpy().tobytes()).hexdigest()
@@ -330,6 +339,7 @@ class FiniteGroup:
             )
         return a
 
+    @lasting
     def _on(self, name: str, device: torch.device) -> Tensor:
         """An integer table on a device, copied there once."""
         if device.type == "cpu":
@@ -341,6 +351,7 @@ class FiniteGroup:
     # --- representations
 
     @cached_property
+    @lasting
     def _representations(self) -> Any:
         from ._irreps_cache import representations
 
@@ -371,6 +382,7 @@ class FiniteGroup:
         return self._representations.real_types
 
     @cached_property
+    @lasting
     def characters(self) -> Tensor:
         """Traces of the irreps, ``[k, n]`` complex128."""
         return torch.stack([irrep.diagonal(dim1=1, dim2=2).sum(-1) for irrep in self.irreps])

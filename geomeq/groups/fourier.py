@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_shape
+from ._lasting import lasting
 
 if TYPE_CHECKING:
     from .finite import FiniteGroup
@@ -212,6 +213,7 @@ def _as_complex(group: "FiniteGroup", f: Tensor) -> Tensor:
     return f.to(_COMPLEX[f.dtype])
 
 
+@lasting
 def _coefficients(group: "FiniteGroup", like: Tensor) -> Tensor:
     """All matrix coefficients side by side, ``[n, sum d^2]``, in the dtype and on the device of another tensor."""
     key = ("coefficients", like.dtype, like.device)
@@ -221,6 +223,7 @@ def _coefficients(group: "FiniteGroup", like: Tensor) -> Tensor:
     return group._tables[key]
 
 
+@lasting
 def _on(group: "FiniteGroup", what: str, device: torch.device) -> Tensor:
     """``relative[u, v] = u^-1 v`` or ``divide[u, w] = w^-1 u``, on a device."""
     if (what, device) not in group._tables:

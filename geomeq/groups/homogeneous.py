@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._checks import check_shape
 from . import _finite_table as tables
+from ._lasting import lasting
 from .finite import Elements, FiniteGroup
 
 
@@ -76,6 +77,7 @@ class HomogeneousSpace:
         return self._action
 
     @cached_property
+    @lasting
     def orbits(self) -> Tensor:
         """The number of the orbit of each point, ``[m]``, in order of first points."""
         return tables.connected_labels(self.images, self.size)
@@ -91,6 +93,7 @@ class HomogeneousSpace:
         return self.num_orbits == 1
 
     @cached_property
+    @lasting
     def movers(self) -> Tensor:
         """An element that sends the first point of the orbit to each point, ``[m]``."""
         first = torch.zeros(self.num_orbits, dtype=torch.long).scatter_reduce(
@@ -115,6 +118,7 @@ class HomogeneousSpace:
         return (self.action[:, point] == point).nonzero().flatten()
 
     @cached_property
+    @lasting
     def fixed_points(self) -> Tensor:
         """How many points each element leaves where they are, ``[|G|]``: the character of the space."""
         return (self.action == torch.arange(self.size)).sum(dim=1)
@@ -258,6 +262,7 @@ def _check_action(group: FiniteGroup, action: Tensor) -> None:
             )
 
 
+@lasting
 def _extend(group: FiniteGroup, images: Tensor) -> Tensor:
     """The action of all elements from that of the generators, word by word."""
     action = torch.empty(group.order, images.size(1), dtype=torch.long)

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ._lasting import lasting
+
 # The plane group whose point group is meant, where it is split (no glide reflections).
 _PLANE_NAMES = {
     "p1": "C1", "p2": "C2", "p3": "C3", "p4": "C4", "p6": "C6",
@@ -83,22 +85,26 @@ class PointGroup:
         return a if a >= self.n else -a % self.n
 
     @cached_property
+    @lasting
     def cayley(self) -> Tensor:
         """``cayley[a, b] = a b``, ``[order, order]`` int64."""
         elements = range(self.order)
         return torch.tensor([[self.compose(a, b) for b in elements] for a in elements])
 
     @cached_property
+    @lasting
     def inverses(self) -> Tensor:
         """``[order]`` int64."""
         return torch.tensor([self.inverse(a) for a in range(self.order)])
 
     @cached_property
+    @lasting
     def left_division(self) -> Tensor:
         """``left_division[a, b] = a^-1 b``, ``[order, order]`` int64."""
         return self.cayley[self.inverses]
 
     @cached_property
+    @lasting
     def matrices(self) -> Tensor:
         """Orthogonal matrices on (x right, y up), ``[order, 2, 2]`` float64; quarter turns are exact integers."""
         made = []

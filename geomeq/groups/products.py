@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ._lasting import lasting
 from .finite import FiniteGroup
 
 
@@ -55,6 +56,7 @@ class SemidirectProduct(FiniteGroup):
         return self.join(self._on("action", a.device)[back, self.normal._on("inv", a.device)[n]], back)
 
     @property
+    @lasting
     def inv(self) -> Tensor:  # type: ignore[override]
         """The number of the inverse of each element, ``[n]``."""
         if "inv" not in self._tables:

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from geomeq.groups._lasting import lasting
 from geomeq.harmonics import edge_wigner
 from geomeq.ops.coupling import Coupling, CouplingPattern, CouplingRows
 
@@ -122,6 +123,7 @@ class SteerableGraph:
 
 
 @lru_cache(maxsize=256)
+@lasting
 def _cached_columns(columns: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(columns, dtype=torch.long, device=device)
 

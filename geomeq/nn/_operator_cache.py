@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomeq.groups._lasting import lasting
 from geomeq.ops import SparseOperator
 
 
@@ -26,7 +27,7 @@ class OperatorCache:
         if torch.compiler.is_compiling() or not all(map(_can_be_watched, sources)):
             return build()
         if self._operator is None or self._key is None or not all(map(_same, self._key, sources)):
-            self._operator = build()
+            self._operator = lasting(build)()
             self._key = tuple((None if s is None else weakref.ref(s), _version(s)) for s in sources)
         return self._operator
 

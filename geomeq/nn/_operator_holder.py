@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from geomeq.groups._lasting import lasting
 from geomeq.ops import SparseOperator
 
 
@@ -40,7 +41,7 @@ class OperatorHolder(nn.Module):
             return self.operator.to(dtype=dtype)
         if dtype not in self._cast:
             with torch.inference_mode(False):  # it serves training later
-                self._cast[dtype] = self.operator.to(dtype=dtype)
+                self._cast[dtype] = lasting(self.operator.to)(dtype=dtype)
         return self._cast[dtype]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

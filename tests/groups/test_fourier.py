@@ -141,6 +141,19 @@ def test_the_real_matrix_is_orthogonal_and_splits_translations_into_blocks(group
     assert float((turned * (1 - blocks)).abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("path", ["table", "fourier"])
+def test_a_group_first_met_in_inference_mode_serves_training(path, own_cache):  # noqa: F811
+    group = dihedral(5)
+    f, chi = (torch.randn(2, 10, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    with torch.inference_mode():  # as trainers do that validate once before the first step
+        want = convolution(group, f, chi, path=path), correlation(group, f, chi, path=path)
+    out = convolution(group, f, chi, path=path), correlation(group, f, chi, path=path)
+    torch.testing.assert_close(out, want)
+    sum(y.square().sum() for y in out).backward()
+    assert f.grad.abs().min() > 0
+    assert not any(table.is_inference() for table in (group.cayley, group.inv, *group.irreps))
+
+
 def test_gradients():
     group = GROUPS["Q8"]
     f = random_functions(group, 2).requires_grad_()

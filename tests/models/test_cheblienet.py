@@ -132,6 +132,14 @@ def test_geometry_is_not_in_the_state_and_keeps_its_precision(graphs):
     assert model.to("meta").operators[0].operator.device.type == "meta"
 
 
+def test_trains_after_validation_in_inference_mode(graphs):
+    model = network(graphs, torch.float32)  # another precision than that of the graphs: operators are cast
+    with torch.inference_mode():
+        model(torch.randn(2, N * N * VO, 2))
+    model.train()(torch.randn(2, N * N * VO, 2)).sum().backward()
+    assert model.stem.weight.grad.abs().min() > 0
+
+
 def test_wide_resnet_is_the_published_form():
     config = ChebLieNetConfig.wide_resnet(1, 10, widen=4)
     assert config.widths == (16, 64, 128, 256)

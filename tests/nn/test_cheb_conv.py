@@ -229,6 +229,16 @@ def test_the_operator_is_built_once_and_never_stale(monkeypatch):
     torch.testing.assert_close(conv(x, edge_index), conv(x, edge_index, torch.ones(edge_index.size(1)).double()))
 
 
+def test_an_operator_first_built_in_inference_mode_serves_training():
+    conv, x, edge_index = ChebConv(2, 2, 3), torch.randn(30, 2), random_graph()[0]
+    with torch.inference_mode():
+        want = conv(x, edge_index)
+    out = conv(x, edge_index)
+    torch.testing.assert_close(out, want)
+    out.sum().backward()
+    assert conv.weight.grad.abs().min() > 0
+
+
 def test_the_cache_keeps_no_graph_alive_and_does_not_travel():
     (edge_index, weight), x, conv = random_graph(), torch.randn(30, 3, dtype=torch.float64), ChebConv(3, 2, 4).double()
     want = conv(x, edge_index, weight)
