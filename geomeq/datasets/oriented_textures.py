@@ -61,7 +61,7 @@ class OrientedTextures(ImageDataset):
         split: str = "train",
         samples: int | None = None,
         size: int = 28,
-        noise: float = 0.1,
+        noise: float = 0.11,
         bend: float = 0.2,
         spacing: float = 9.0,
         seed: int = 0,
