@@ -84,11 +84,15 @@ class LearnableMetric(nn.Module):
 
     @classmethod
     def from_graph(cls, data: Any, blocks: Sequence[Sequence[int]] | None = None) -> Self:
-        """Starts at the metric of a graph made by ``transforms.GroupGraph`` (``data.metric``)."""
+        """Starts at the metric and the bandwidth of a graph made by ``transforms.GroupGraph``, so at its weights."""
         metric = getattr(data, "metric", None)
         if not isinstance(metric, Tensor):
             raise ValueError("the graph has no metric; make it with transforms.GroupGraph on a continuous group")
-        return cls(metric.reshape(metric.shape[-2:]), blocks)
+        made = cls(metric.reshape(metric.shape[-2:]), blocks)
+        sqdist, bandwidth = getattr(data, "edge_sqdist", None), getattr(data, "bandwidth", None)
+        if isinstance(sqdist, Tensor) and isinstance(bandwidth, Tensor) and sqdist.numel():
+            made.bandwidth = float(bandwidth / sqdist.mean())
+        return made
 
     def reset_parameters(self) -> None:
         """Goes back to the metric it was made with."""
@@ -151,6 +155,8 @@ class LearnableMetric(nn.Module):
             return rescaled_laplacian(edge_index, weight, num_nodes)
         source, target = edge_index
         degree = weight.new_zeros(num_nodes).index_add(0, target, weight)
+        if not bool((degree > 0).all()):  # all edges of a node so long that their weights vanish: it is isolated
+            return rescaled_laplacian(edge_index, weight, num_nodes)
         root = degree.rsqrt()
         return pattern.with_value(-(root[source] * root[target]) * weight)
 

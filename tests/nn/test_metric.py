@@ -31,6 +31,23 @@ def test_starts_at_the_weights_of_the_graph(graph, dtype, tolerance):
     assert (other(graph.edge_log) - graph.edge_weight).abs().max() > 0.1  # the check has teeth
 
 
+def test_takes_the_bandwidth_of_the_graph_along():
+    graph = GroupGraph(SE2(), size=(6, 6, 4), k=8, anisotropy=0.2, bandwidth=0.5)(Data())
+    torch.testing.assert_close(LearnableMetric.from_graph(graph)(graph.edge_log), graph.edge_weight)
+
+
+def test_a_node_whose_weights_vanish_is_isolated():
+    edge_index = torch.tensor([[0, 0, 1, 1, 2, 3], [1, 2, 0, 3, 0, 1]])
+    edge_log = torch.tensor([[1e-3, 0.0], [0.0, 1.0], [1e-3, 0.0], [1e-3, 0.0], [0.0, 1.0], [1e-3, 0.0]])
+    metric = LearnableMetric([1.0, 1.0], bandwidth=1e-3).float()
+    operator = metric.laplacian(edge_index, edge_log, 4)  # node 2 has one edge, of weight exp(-750) = 0 in float32
+    want = rescaled_laplacian(edge_index, metric(edge_log), 4).to_dense()
+    torch.testing.assert_close(operator.to_dense(), want)
+    assert want[2].tolist() == [0, 0, -1, 0]
+    operator.to_dense().square().sum().backward()
+    assert metric.log_scale.grad.isfinite().all()
+
+
 def test_is_the_formula():
     matrix = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 3.0]], dtype=torch.float64)
     metric, c = LearnableMetric(matrix, BLOCKS, bandwidth=0.3), torch.randn(20, 3, dtype=torch.float64)
