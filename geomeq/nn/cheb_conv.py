@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.ops import SparseOperator
 from geomeq.ops.chebyshev import CHEB_PATHS, chebyshev
-from geomeq.ops.laplacian import NORMALIZATIONS, rescaled_laplacian
+from geomeq.ops.laplacian import NORMALIZATIONS, check_lambda_max, rescaled_laplacian
 from geomeq.ops.stencil import HALF
 
 from ._operator_cache import OperatorCache
@@ -70,6 +70,7 @@ class ChebConv(nn.Module):
             raise ValueError(f"path must be one of {', '.join(CHEB_PATHS)}, got {path!r}")
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization must be 'sym', 'rw' or None, got {normalization!r}")
+        check_lambda_max(lambda_max)
         self.in_channels, self.out_channels, self.K, self.path = in_channels, out_channels, K, path
         self.normalization, self.lambda_max = normalization, lambda_max
         self.weight = nn.Parameter(torch.empty(K, in_channels, out_channels))
@@ -118,7 +119,7 @@ class ChebConv(nn.Module):
         Raises:
             ValueError: If there is no response, a row has another length, or a number is not positive.
         """
-        if K < 1 or lambda_max <= 0 or (points is not None and points < K):
+        if K < 1 or not 0 < lambda_max < math.inf or (points is not None and points < K):
             raise ValueError(
                 f"K and lambda_max must be positive and points at least K, got K={K}, lambda_max={lambda_max}, "
                 f"points={points}"

@@ -1,5 +1,6 @@
 """The rescaled Laplacian of a weighted graph as an operator, differentiable in the weights."""
 
+import math
 from typing import Any
 
 import torch
@@ -43,8 +44,7 @@ def rescaled_laplacian(
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be 'sym', 'rw' or None, got {normalization!r}")
-    if lambda_max is not None and lambda_max <= 0:
-        raise ValueError(f"lambda_max must be positive, got {lambda_max}; it bounds the spectrum of the Laplacian")
+    check_lambda_max(lambda_max)
     edges, stored, (num_nodes, num_targets) = read_graph(edge_index, size)
     if num_nodes != num_targets:
         raise ValueError(f"a Laplacian needs as many sources as targets, got size {(num_nodes, num_targets)}")
@@ -71,6 +71,14 @@ def rescaled_laplacian(
         if not diagonal.requires_grad and not bool(diagonal.any()):
             return SparseOperator.from_edges(edges, value, num_nodes)
     return SparseOperator.from_edges(edges, value, num_nodes, diagonal=diagonal)
+
+
+def check_lambda_max(lambda_max: float | None) -> None:
+    """Raises unless it is ``None`` or a positive number."""
+    if lambda_max is not None and not 0 < lambda_max < math.inf:
+        raise ValueError(
+            f"lambda_max must be positive and finite, got {lambda_max}; it bounds the spectrum of the Laplacian"
+        )
 
 
 def _check_weight(weight: Tensor | None, edges: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The rescaled Laplacian of a graph, made once and kept with it."""
 
+import math
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class Laplacian(BaseTransform):
     ) -> None:
         if normalization not in ("sym", "rw", None):
             raise ValueError(f"normalization must be 'sym', 'rw' or None, got {normalization!r}")
-        number = isinstance(lambda_max, int | float) and not isinstance(lambda_max, bool) and lambda_max > 0
+        number = isinstance(lambda_max, int | float) and not isinstance(lambda_max, bool) and 0 < lambda_max < math.inf
         if not (lambda_max is None or lambda_max == "power" or number):
             raise ValueError(f"lambda_max must be a positive number, 'power' or None, got {lambda_max!r}")
         if dtype is not None and not dtype.is_floating_point:

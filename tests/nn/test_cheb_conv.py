@@ -322,6 +322,9 @@ def test_from_response_of_a_polynomial_is_exact_with_few_terms():
         ({"K": 0}, "in_channels, out_channels and K must be positive, got 3, 2 and 0"),
         ({"path": "dense"}, "path must be one of auto, fused, clenshaw, reference, got 'dense'"),
         ({"normalization": "both"}, "normalization must be 'sym', 'rw' or None, got 'both'"),
+        ({"lambda_max": 0.0}, "lambda_max must be positive and finite, got 0.0"),
+        ({"lambda_max": math.nan}, "lambda_max must be positive and finite, got nan"),
+        ({"lambda_max": math.inf}, "lambda_max must be positive and finite, got inf"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -186,6 +186,7 @@ def test_equal_numbers_become_the_same():
         ({"normalization": "symmetric"}, "normalization must be 'sym', 'rw' or None, got 'symmetric'"),
         ({"lambda_max": 0.0}, "lambda_max must be a positive number, 'power' or None"),
         ({"lambda_max": True}, "lambda_max must be a positive number"),
+        ({"lambda_max": float("inf")}, "lambda_max must be a positive number"),
         ({"lambda_max": "lanczos"}, "lambda_max must be a positive number"),
         ({"dtype": torch.int32}, "dtype must be floating point"),
     ],
