@@ -103,7 +103,7 @@ class SparseOperator:
 
         ``symmetric=None`` keeps the flag of this operator only where the new values fit it.
         """
-        check_shape("value", value, self.num_entries, hint="one per entry, in the order of edge_index")
+        value = _check_value(value, self.col, hint="one per entry, in the order of edge_index")
         rows = [self.ptr_t, self.col_t, self.perm_t]
         found = _is_symmetric(self.ptr, self.col, value, rows, self.size) if symmetric is None else symmetric
         return type(self)(self.ptr, self.col, value, rows, self.size, found)
@@ -262,10 +262,10 @@ def _cast(rows: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [rows[0], rows[1], rows[2].to(dtype)]
 
 
-def _check_value(value: Tensor | None, edges: Tensor) -> Tensor:
+def _check_value(value: Tensor | None, edges: Tensor, hint: str = "one number per edge") -> Tensor:
     if value is None:
-        return torch.ones(edges.size(1), device=edges.device)
-    check_shape("value", value, edges.size(1), hint="one number per edge")
+        return torch.ones(edges.size(-1), device=edges.device)
+    check_shape("value", value, edges.size(-1), hint=hint)
     if not value.dtype.is_floating_point:
         raise TypeError(f"value must be floating point, got {value.dtype}; call .float() on it")
     if value.device != edges.device:

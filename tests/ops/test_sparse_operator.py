@@ -216,3 +216,17 @@ def test_isolated_nodes_and_an_empty_graph_give_zero():
 def test_cuda_equals_cpu():
     operator, x = skew_operator(torch.float32), torch.randn(9, 33)
     torch.testing.assert_close((operator.cuda() @ x.cuda()).cpu(), operator @ x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (torch.ones(3), ValueError, r"value must have shape \[1\], got \[3\]; one per entry"),
+        (torch.tensor([float("nan")]), ValueError, "value must be finite"),
+        (torch.ones(1, dtype=torch.long), TypeError, "value must be floating point"),
+    ],
+)
+def test_bad_values_on_the_same_entries_are_refused(value, error, message):
+    operator = SparseOperator.from_edges(torch.tensor([[0], [1]]), torch.ones(1), 2)
+    with pytest.raises(error, match=message):
+        operator.with_value(value)
