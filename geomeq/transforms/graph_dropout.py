@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from .._checks import check_finite, check_shape
 from ._edges import EDGE_LEVEL, graph_of_nodes, require_data, write_edges
 
 
@@ -29,7 +30,7 @@ class GraphDropout(BaseTransform):
         generator: Source of randomness; default torch's global state.
 
     Raises:
-        ValueError: For an argument out of range, missing edges, or negative weights.
+        ValueError: For an argument out of range, missing edges, or weights of another shape, negative or not finite.
 
     Example:
         >>> data = Data(edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), num_nodes=3)
@@ -63,6 +64,8 @@ class GraphDropout(BaseTransform):
         low, high = edge_index.min(dim=0).values, edge_index.max(dim=0).values
         pairs, pair = torch.unique(low * num_nodes + high, return_inverse=True)
         weight = torch.ones(edge_index.size(1), device=edge_index.device) if weight is None else weight.detach()
+        check_shape("edge_weight", weight, edge_index.size(1), hint="one number per edge")
+        check_finite("edge_weight", weight)
         if bool((weight < 0).any()):
             raise ValueError(f"edge_weight must not be negative, got {float(weight.min())}")
         heaviest = weight.new_zeros(pairs.numel()).scatter_reduce_(0, pair, weight, "amax")
@@ -88,5 +91,6 @@ class GraphDropout(BaseTransform):
 
 def _edge_attributes(data: Data, num_edges: int) -> dict[str, Any]:
     named = {key: data[key] for key in data.keys() if key.startswith("edge_") or key in EDGE_LEVEL}  # noqa: SIM118
-    del named["edge_index"]
+    for key in ("edge_index", "adj", "adj_t"):  # matrices of all edges: stale
+        named.pop(key, None)
     return {key: value for key, value in named.items() if isinstance(value, Tensor) and value.size(0) == num_edges}

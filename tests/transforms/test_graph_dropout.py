@@ -1,6 +1,7 @@
 """GraphDropout: what it keeps, how often, and what it leaves alone."""
 
 import inspect
+import math
 
 import pytest
 import torch
@@ -85,6 +86,12 @@ def test_directed_edges_and_other_attributes():
     assert torch.equal(part.x, data.x)
 
 
+def test_an_adjacency_that_is_kept_beside_goes():
+    data = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), num_nodes=3)
+    data.adj_t = torch.eye(3).to_sparse()  # three rows, as many as edges
+    assert "adj_t" not in GraphDropout(0.5)(data)
+
+
 def test_batches():
     parts = [graph(), GroupGraph(SE2(), (5, 5, 4), k=12)(Data())]
     batch = GraphDropout(0.4)(Batch.from_data_list(parts))
@@ -105,6 +112,10 @@ def test_bad_input():
     negative = Data(edge_index=torch.tensor([[0, 1], [1, 0]]), edge_weight=-torch.ones(2), num_nodes=2)
     with pytest.raises(ValueError, match="must not be negative"):
         GraphDropout()(negative)
+    with pytest.raises(ValueError, match="edge_weight must be finite"):
+        GraphDropout()(Data(edge_index=negative.edge_index, edge_weight=torch.tensor([1.0, math.nan]), num_nodes=2))
+    with pytest.raises(ValueError, match=r"edge_weight must have shape \[2\], got \[1\]"):
+        GraphDropout()(Data(edge_index=negative.edge_index, edge_weight=torch.ones(1), num_nodes=2))
     with pytest.raises(TypeError, match="needs a torch_geometric Data"):
         GraphDropout()(torch.zeros(2))
 
