@@ -146,6 +146,8 @@ class GroupGraph(BaseTransform):
 
     def _check_finite_group(self) -> None:
         finite = isinstance(self.group, FiniteGroup)
+        if isinstance(self.group, type) or not hasattr(self.group, "sample"):
+            raise TypeError(f"group must be a group or space of geomeq.groups, such as SE2(), got {self.group!r}")
         if finite and (self.size is not None or self.metric is not None):
             raise ValueError("a finite group is its own sample and has the word metric; leave size and metric out")
         if not finite and self.size is None:
@@ -198,6 +200,8 @@ class GroupGraph(BaseTransform):
 
     def _edges(self, sample: GroupSample, metric: Metric) -> tuple[Edges, float]:
         k = self.k if self.k is not None else 16 if sample.num_orientations > 1 else 8
+        if k >= sample.num_nodes:
+            raise ValueError(f"k must be at most {sample.num_nodes - 1}, the number of other vertices, got {k}")
         xi = self._price(sample, metric)
         lattice = Lattice.read(self.group, sample)
         if lattice is None and self.boundary == "torus":

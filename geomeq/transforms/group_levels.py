@@ -5,7 +5,7 @@ from typing import Any
 
 from torch_geometric.data import Data
 
-from ..groups import S2, SO3
+from ..groups import S2, SO3, FiniteGroup
 from ..groups.group import GroupSample
 from .group_graph import GroupGraph
 from .laplacian import Laplacian
@@ -58,19 +58,23 @@ def group_levels(transform: GroupGraph, levels: int, q: int = 2, laplacian: Lapl
 
 
 def _sphere_sizes(transform: GroupGraph, levels: int) -> list[Any]:
-    size: Any = transform.size
+    size = _size(transform)
     finest, *rest = (size,) if isinstance(size, int) else size
     if finest < levels - 1:
         raise ValueError(f"{levels} levels need an icosphere of level {levels - 1} at least, got size {size}")
     return [(finest - level, *rest) for level in range(levels)]
 
 
+def _size(transform: GroupGraph) -> Any:
+    if isinstance(transform.group, FiniteGroup):
+        raise ValueError(f"{transform.group!r} is its own sample, which has no coarser one")
+    if isinstance(transform.size, GroupSample):
+        raise ValueError("levels need a size, such as (nx, ny, ...), but a sample was given, which has no coarser one")
+    return transform.size
+
+
 def _grid_sizes(transform: GroupGraph, levels: int, q: int) -> list[Any]:
-    size: Any = transform.size
-    if isinstance(size, GroupSample):
-        raise ValueError(
-            "levels need the size of a grid, (nx, ny, ...), but a sample was given, which has no coarser one"
-        )
+    size = _size(transform)
     size = (size,) if isinstance(size, int) else tuple(size)
     axes = len(transform.group.sample(size).grid or ())
     if axes == 0:

@@ -494,6 +494,8 @@ def test_levels_halve_grids_and_spheres():
         (GroupGraph(SO2(), 8), 2, 2, "form no grid"),
         (GroupGraph(SE2(), (8, 8, 4), metric=[1.0, 1.0, 0.1]), 2, 2, "one scale"),
         (GroupGraph(SE2(), SE2().sample((8, 8, 4))), 2, 2, "a sample was given"),
+        (GroupGraph(S2(), S2().sample(1)), 2, 2, "a sample was given"),
+        (GroupGraph(cyclic(8)), 2, 2, "is its own sample"),
         (GroupGraph(SE2(), (8, 8, 4)), 0, 2, "levels must be at least 1"),
     ],
 )
@@ -592,6 +594,8 @@ def test_arguments_that_contradict(arguments, message):
         (S2(), 1, {"boundary": "torus"}, "needs places on a grid"),
         (S2(), 0, {"k": 12}, "k must be at most 11"),
         (SO3(), (0, 1), {"k": 12}, "k must be at most 11"),
+        (SE2(), (3, 3, 2), {"k": 18}, "k must be at most 17, the number of other vertices, got 18"),
+        (Rn(2), (2, 2), {}, "k must be at most 3, the number of other vertices, got 8"),
         (SE2(), (8, 8, 4), {"xi": 10.0, "k": 4}, "falls into 4 parts, of 64 vertices"),
         (SE2(), (8, 8), {}, "nx, ny, n_theta"),
     ],
@@ -599,6 +603,12 @@ def test_arguments_that_contradict(arguments, message):
 def test_graphs_that_cannot_be(group, size, arguments, message):
     with pytest.raises(ValueError, match=message):
         GroupGraph(group, size, **arguments)(Data())
+
+
+@pytest.mark.parametrize("group", [SE2, "SE2", None])
+def test_what_is_no_group(group):
+    with pytest.raises(TypeError, match=r"group must be a group or space of geomeq.groups, such as SE2\(\), got"):
+        GroupGraph(group, (6, 6, 4))
 
 
 def test_a_single_place_has_only_turns():
