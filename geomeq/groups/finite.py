@@ -220,16 +220,20 @@ class FiniteGroup:
         """Moves points ``x [..., space_dim]`` by the matrices of ``a [...]``, or permutes their coordinates.
 
         Raises:
+            TypeError: If matrices are to move points that are not floating point.
             ValueError: If the group has neither matrices nor permutations.
         """
         a = self._check(a, "a")
+        if self.matrices is None and self.permutations is None:
+            raise ValueError(f"{self!r} does not act on points; make a HomogeneousSpace, or give matrices=")
         check_shape("x", x, "...", self.space_dim)
         if self.matrices is not None:
+            if not (x.is_floating_point() or x.is_complex()):
+                raise TypeError(f"x must be floating point, got {x.dtype}; call .double() on it")
             matrices = self.matrices.to(x.device, x.dtype if not self.matrices.is_complex() else self.matrices.dtype)
             return (matrices[a] @ x[..., None].to(matrices.dtype))[..., 0]
-        if self.permutations is None:
-            raise ValueError(f"{self!r} does not act on points; make a HomogeneousSpace, or give matrices=")
         # coordinate i goes to place permutations[a, i]
+        assert self.permutations is not None
         place = self.permutations.to(x.device)[a]
         x, place = torch.broadcast_tensors(x, place)
         return torch.zeros_like(x).scatter(-1, place, x)

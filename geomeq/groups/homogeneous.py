@@ -125,7 +125,7 @@ class HomogeneousSpace:
 
     def permutation(self, g: Elements | int) -> Tensor:
         """Permutation matrices ``P`` of elements, ``[..., m, m]`` float64: ``(P f)(g x) = f(x)``."""
-        g = torch.as_tensor(g)
+        g = self.group._check(torch.as_tensor(g), "g").cpu()
         return torch.nn.functional.one_hot(self.action[g], self.size).mT.double()
 
     def act(self, g: int | Tensor, f: Tensor, dim: int = -1) -> Tensor:
@@ -136,7 +136,7 @@ class HomogeneousSpace:
             f: Functions, with the points along axis ``dim``.
             dim: That axis.
         """
-        back = self.action[self.group.inv[int(g)]]
+        back = self.action[self.group.inv[int(self.group._check(torch.as_tensor(g), "g"))]]
         if f.size(dim) != self.size:
             raise ValueError(f"f must have {self.size} points along axis {dim}, got {list(f.shape)}")
         return f.index_select(dim, back.to(f.device))

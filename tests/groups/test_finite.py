@@ -156,7 +156,9 @@ def test_acting_in_turn_is_acting_by_the_product(dtype):
         torch.testing.assert_close(group.act(group.compose(a, b), x), moved, atol=1e-5, rtol=0)
         assert not torch.allclose(group.act(group.compose(b, a), x), moved)
     with pytest.raises(ValueError, match="does not act on points"):
-        quaternion().act(torch.tensor(1), torch.zeros(0))
+        quaternion().act(torch.tensor(1), torch.zeros(3))
+    with pytest.raises(TypeError, match="x must be floating point, got torch.int64"):
+        octahedral().act(torch.tensor(1), torch.tensor([1, 2, 3]))
 
 
 def test_dihedral_elements_are_quarter_turns_and_flips_of_pictures():

@@ -216,6 +216,15 @@ def test_on_the_sphere_a_convolution_multiplies_each_degree_by_a_number():
 # --- bad input
 
 
+@pytest.mark.parametrize("g", [-1, 6])
+def test_elements_that_do_not_exist(g):
+    space = regular_space(symmetric(3))
+    with pytest.raises(ValueError, match=f"g names elements {g}..{g}, but .* has 0..5"):
+        space.act(g, torch.zeros(6))
+    with pytest.raises(ValueError, match=f"g names elements {g}..{g}, but .* has 0..5"):
+        space.permutation(g)
+
+
 def test_actions_that_are_none():
     group = dihedral(3)
     good = coset_space(group, group.subgroup([3])).action
