@@ -90,6 +90,8 @@ class PairOrbits:
         if chosen.dtype == torch.bool:
             if tuple(chosen.shape) != (self.count,):
                 raise ValueError(f"a mask as support must have shape [{self.count}], got {list(chosen.shape)}")
+            if not bool(chosen.any()):
+                raise ValueError("support must name at least one orbit, got a mask without any")
             return chosen.nonzero().flatten()
         if chosen.dtype.is_floating_point or chosen.dim() != 1 or chosen.numel() == 0:
             raise ValueError(f"support must be a mask [{self.count}] or a list of orbits, got {support!r}")

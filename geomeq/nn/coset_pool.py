@@ -23,6 +23,7 @@ class CosetPool(nn.Module):
         reduce: ``"max"``, ``"mean"`` or ``"sum"``.
 
     Raises:
+        TypeError: If ``group`` is none.
         ValueError: If the elements are no subgroup or ``reduce`` is unknown.
 
     Example:
@@ -38,6 +39,8 @@ class CosetPool(nn.Module):
         super().__init__()
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {reduce!r}")
+        if not isinstance(group, FiniteGroup):
+            raise TypeError(f"group must be a FiniteGroup, got {type(group).__name__}; take groups.dihedral(4)")
         self.group, self.reduce = group, reduce
         with torch.device("cpu"):  # where groups live, whatever the default device
             self.space = coset_space(group, subgroup)

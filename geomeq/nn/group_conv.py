@@ -87,8 +87,8 @@ class GroupConv(nn.Module):
         super().__init__()
         if path not in PATHS:
             raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path!r}")
-        if in_channels < 1 or out_channels < 1:
-            raise ValueError(f"channels must be at least 1, got {in_channels} -> {out_channels}")
+        if not (isinstance(in_channels, int) and isinstance(out_channels, int)) or min(in_channels, out_channels) < 1:
+            raise ValueError(f"channels must be integers of at least 1, got {in_channels!r} -> {out_channels!r}")
         self.group, self.in_channels, self.out_channels, self.path = group, in_channels, out_channels, path
         with _geometry():
             self.orbits = PairOrbits(group, space_in, space_out)
@@ -131,11 +131,14 @@ class GroupConv(nn.Module):
             Signal on :math:`Y`, ``[B, |Y|, C']`` or ``[|Y|, C']``.
 
         Raises:
+            TypeError: If ``x`` is complex.
             ValueError: If ``x`` has another shape.
         """
         check_shape(
             "x", x, "...", self.size[0], self.in_channels, hint="the last axes are places of the space and channels"
         )
+        if x.is_complex():
+            raise TypeError("x must be real, got a complex tensor; convolve x.real and x.imag as two batches")
         lead = x.shape[:-2]
         with torch.autocast(x.device.type, enabled=False):
             batch = x.reshape(lead.numel(), *x.shape[-2:]).to(self.weight.dtype)

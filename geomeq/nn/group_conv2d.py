@@ -121,6 +121,11 @@ class _PlaneGroupConv(nn.Module):
                 f"a grid of {height} x {width} with padding={self.padding} is smaller than kernel_size="
                 f"{self.kernel_size}; use larger images or more padding"
             )
+        if self.padding_mode == "circular" and self.padding > min(height, width):
+            raise ValueError(
+                f"padding={self.padding} with padding_mode='circular' goes around a grid of {height} x {width} more "
+                "than once; use larger images or a smaller filter"
+            )
         check_stride((height, width), self.kernel_size, self.stride, self.padding, self.group, self.on_illegal)
 
     def export(self) -> nn.Conv2d:

@@ -76,11 +76,11 @@ def legal_size(n: int, layers: Iterable[nn.Module | Window] | nn.Module) -> int:
         ValueError: If ``n`` or a stride is not positive, or a window is not square or moves backwards
             (a transposed convolution).
     """
-    if n < 1:
-        raise ValueError(f"n must be positive, got {n}")
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be a positive integer, got {n!r}")
     windows = list(_windows([layers] if isinstance(layers, nn.Module) else layers))
-    if any(isinstance(window, tuple) and min(window[0], window[1]) < 1 for window in windows):
-        raise ValueError(f"kernel sizes and strides must be positive, got {windows}")
+    if any(isinstance(w, tuple) and (not all(isinstance(v, int) for v in w) or min(w[:2]) < 1) for w in windows):
+        raise ValueError(f"kernel sizes and strides must be positive integers, got {windows}")
     # There always is one: any last size has a size before each window that leads to it.
     return next(size for size in count(n) if _legal(size, windows))
 

@@ -141,6 +141,8 @@ class FourierFeatures:
         return self.group.inverse_fourier(self.blocks).real.transpose(-1, -2)
 
     def __add__(self, other: "FourierFeatures") -> "FourierFeatures":
+        if not isinstance(other, FourierFeatures) or other.group.fingerprint != self.group.fingerprint:
+            raise ValueError(f"only features of the same group add, got {self!r} and {other!r}")
         return FourierFeatures(self.group, [a + b for a, b in zip(self.blocks, other.blocks, strict=True)])
 
     def __mul__(self, factor: float) -> "FourierFeatures":

@@ -357,7 +357,10 @@ def test_spaces_of_several_orbits_work_but_have_no_fourier_path():
     ("make", "error", "message"),
     [
         (lambda: GroupConv("A5", 2, 2), TypeError, "group must be a FiniteGroup, got str"),
-        (lambda: GroupConv(cyclic(4), 0, 2), ValueError, "channels must be at least 1"),
+        (lambda: GroupConv(cyclic(4), 0, 2), ValueError, "channels must be integers of at least 1"),
+        (lambda: GroupConv(cyclic(4), 2, 2.0), ValueError, "channels must be integers of at least 1, got 2 -> 2.0"),
+        (lambda: GroupConv(cyclic(4), 2, 2, support=torch.ones(4) < 0), ValueError, "must name at least one orbit"),
+        (lambda: GroupConv(cyclic(4), 2, 2)(torch.ones(4, 2) * 1j), TypeError, "x must be real"),
         (lambda: GroupConv(cyclic(4), 2, 2, path="best"), ValueError, "path must be one of"),
         (lambda: GroupConv(cyclic(4), 2, 2, space_in=cyclic(4)), TypeError, "space_in must be a HomogeneousSpace"),
         (

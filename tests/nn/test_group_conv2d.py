@@ -59,6 +59,44 @@ def test_both_layers_follow_every_element(name, k, dtype, tol):
             assert largest_error(layer, field(layer, dtype=dtype), range(layer.group.order)) < tol
 
 
+def own_action(name, h, x, field):
+    """What element h does, from coordinates and integer matrices alone: none of the tables of the package."""
+    n, order = int(name[1:]), int(name[1:]) * (2 if name[0] == "D" else 1)
+
+    def matrix(g):  # R^r M^m on (right, up)
+        c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][4 // n * (g % n)]
+        flip = -1 if g >= n else 1
+        return ((c * flip, -s), (s * flip, c))
+
+    (a, b), (c, d) = matrix(h)
+    if field:  # y(h^-1 u, h^-1 g); the inverse of an orthogonal matrix is its transpose
+        back = [
+            ((a * p + c * r, a * q + c * t), (b * p + d * r, b * q + d * t))
+            for (p, q), (r, t) in map(matrix, range(order))
+        ]
+        x = x[:, :, [list(map(matrix, range(order))).index(m) for m in back]]
+    height, width = x.shape[-2:]
+    rows, columns = (width, height) if a == 0 else (height, width)
+    out = x.new_empty(*x.shape[:-2], rows, columns)
+    for i, j in itertools.product(range(rows), range(columns)):
+        right, up = 2 * j - (columns - 1), (rows - 1) - 2 * i  # twice the coordinates from the centre
+        right, up = a * right + c * up, b * right + d * up
+        out[..., i, j] = x[..., (height - 1 - up) // 2, (right + width - 1) // 2]
+    return out
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("k", [2, 3])
+def test_both_layers_follow_an_action_written_from_coordinates(name, k):
+    for kind, stride in itertools.product((LiftingConv2d, GroupConv2d), (1, 2)):
+        layer = kind(name, 1, 2, k, stride, on_illegal="error").double()
+        x = field(layer, (k + 4, k + 2), batch=1)
+        y = layer(x)
+        for h in range(layer.group.order):
+            moved = layer(own_action(name, h, x, kind is GroupConv2d))
+            torch.testing.assert_close(moved, own_action(name, h, y, True), atol=1e-12, rtol=0)
+
+
 def test_the_check_has_teeth():
     layer = GroupConv2d("C4", 2, 3, 3).double()
     x = field(layer, (7, 7))
@@ -292,6 +330,8 @@ def test_bad_inputs():
         layer(torch.zeros(1, 2, 4, 2, 5))
     with pytest.raises(ValueError, match="x must have shape .B, 2, Y, X."):
         LiftingConv2d("C4", 2, 3, 3)(torch.zeros(1, 2, 4, 5, 5))
+    with pytest.raises(ValueError, match="goes around a grid of 2 x 5 more than once"):
+        GroupConv2d("C4", 1, 1, 7, padding=3, padding_mode="circular")(torch.zeros(1, 1, 4, 2, 5))
     with pytest.raises(ValueError, match="interpolated filters"):
         GroupConv2d("C8", 2, 3, 3).graph_weight()
     with pytest.raises(ValueError, match="D2 is no subgroup of C4"):

@@ -155,6 +155,11 @@ def test_fourier_features_are_linear_and_refuse_everything_else():
             function(features)
     with pytest.raises(ValueError, match="one for each of the 3 irreps, got 1"):
         FourierFeatures(group, features.blocks[:1])
+    for other in (1, FourierFeatures.of(dihedral(4), torch.randn(2, 8, 1))):
+        with pytest.raises(ValueError, match="only features of the same group add"):
+            features + other
+    with pytest.raises(TypeError, match="group must be a FiniteGroup, got str"):
+        CosetPool("D4", [0])
     abelian = FourierFeatures.of(dihedral(1), torch.randn(2, 2, 1))
     with pytest.raises(ValueError, match="a pointwise non-linearity on irreps"):
         torch.tanh(abelian)

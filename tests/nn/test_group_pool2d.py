@@ -134,8 +134,12 @@ def test_windows_of_torch_count_as_they_are():
 
 
 def test_legal_size_of_bad_requests():
-    with pytest.raises(ValueError, match="n must be positive"):
-        legal_size(0, [])
+    for n in (0, 28.5):  # a fraction is no size: the search would never end
+        with pytest.raises(ValueError, match="n must be a positive integer"):
+            legal_size(n, [(3, 2, 1)])
+    for window in ((3, 0, 1), (3, 2, 0.5)):
+        with pytest.raises(ValueError, match="must be positive integers"):
+            legal_size(8, [window])
     with pytest.raises(ValueError, match=r"windows must be square to keep turns, got kernel_size=\(3, 5\)"):
         legal_size(8, nn.Conv2d(1, 1, (3, 5)))
     for layer in (nn.ConvTranspose2d(1, 1, 2, 2), nn.MaxPool2d(2, ceil_mode=True)):
