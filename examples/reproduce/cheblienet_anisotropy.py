@@ -7,17 +7,23 @@ network of oriented filters beats the same network of isotropic ones; and traine
     python examples/reproduce/cheblienet_anisotropy.py --seeds 1 --task digits
     python examples/reproduce/cheblienet_anisotropy.py --quick            # does it run? seconds, no claims
 
-Digits: 16 x 16 pixels, trained upright, tested upright and turned by random multiples of 30 degrees. Textures: curved
-against crossed line fields with the same power spectrum. All Chebyshev networks have the same number of weights; the
-CNN has the same widths with 3 x 3 filters. Images are drawn at four times the resolution, turned there, smoothed by a
-Gaussian of 0.7 pixels and averaged down, so that a turn is a turn and not a change of sharpness.
+Textures: curved against crossed line fields of dense wave packets, which average the same behind any isotropic filter.
+One layer of filters, ReLU, a mean over all nodes and a linear map. Digits: 16 x 16 pixels, trained upright, tested
+upright and turned by random multiples of 30 degrees, two residual blocks. All Chebyshev networks of a task have equally
+many weights; the CNN has the same widths with 3 x 3 filters. Images of digits are drawn at four times the
+resolution, turned there, smoothed by a Gaussian of 0.7 pixels and averaged down, so that a turn is a turn and not a
+change of sharpness.
 
-Success, each in at least four of five seeds: the better of eps^2 = 0.2 and 0.1 beats by 3 points upright both isotropic
-networks, eps^2 = 1 on the same group (the published comparison) and the plain grid with 8 neighbours; turned, it falls
-by less than 8 points while the CNN falls by more than 30; on textures the isotropic network stays below 60 % and
-eps^2 = 0.1 exceeds 90 %. Ends with status 1 otherwise.
+Success, each in at least four of five seeds. Textures: both isotropic networks (the plain grid with 8 neighbours, and
+eps^2 = 1 on the same group, the published comparison) stay below 60 %, eps^2 = 0.1 exceeds 90 %. Digits: the better of
+eps^2 = 0.2 and 0.1 beats both isotropic networks by 3 points upright; turned, it falls by less than 8 points while the
+CNN falls by more than 30. Ends with status 1 otherwise.
 
-Measured so far, digits, seed 0, 12 epochs (the default is 20), one run each, upright / turned:
+Textures, measured by `--task textures`, seeds 0 to 4, 74 weights each, 54 s in all on a machine in use, mean (range):
+plain grid 53.5 % (50.5 to 57.7), eps^2 = 1 53.5 (51.0 to 58.5), eps^2 = 0.5 70.0 (68.5 to 73.0), eps^2 = 0.2 99.0 (98.0
+to 100), eps^2 = 0.1 99.7 (99.3 to 100): success. Networks of two residual stages learn this task on either graph.
+
+Digits, measured while the recipe was sought, seed 0, 12 epochs (the default is 20), one run each, upright / turned:
 
     CNN                             99.4 / 31.2
     plain grid                      96.0 / 76.6      (30 epochs: 97.2 / 84.6)
@@ -28,11 +34,12 @@ Measured so far, digits, seed 0, 12 epochs (the default is 20), one run each, up
     one block only: plain grid 90.2 / 72.4, eps^2 = 1 89.6 / 70.4, eps^2 = 0.1 86.2 / 72.0 (k = 32: 85.4 / 75.6)
     a quarter of the weights, max readout: plain grid 93.4 / 73.2, eps^2 = 0.1 92.0 / 68.8
 
-**So on digits there is no sweet spot yet: anisotropic graphs are 1 to 4 points worse upright, and turned they fall by
-10 points at best (k = 32), the isotropic ones by 13 to 19, the CNN by 68. The script ends with MISSED.** Digits of
-8 x 8 pixels, drawn larger, may hold too little for oriented filters. Without drawing at a higher resolution and
-smoothing, all graph networks fall to 45 to 57 at 30 degrees. Textures, 400 to 1,500 images, 8 epochs: eps^2 = 0.1 50 to
-54 %, plain grid 50 %; training was too short to tell.
+**So on digits there is no sweet spot: anisotropic graphs are 1 to 4 points worse upright, and turned they fall by 10
+points at best, the isotropic ones by 13 to 19, the CNN by 68: MISSED.** Nor is there one on 2,000 images of
+Fashion-MNIST (plain grid 77.7 %, eps^2 = 0.1 77.8 %, 8 epochs; one layer of filters: 29.4 and 29.8 %). What tells
+digits apart is where strokes lie, which isotropic filters see as well; what an anisotropic graph adds is along which
+direction a texture varies. Without drawing at a higher resolution and smoothing, all graph networks fall to 45 to 57 at 30
+degrees.
 """
 
 import argparse
@@ -46,11 +53,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric import seed_everything
+from torch_geometric.data import Data
 
 from geomeq.datasets import Digits, OrientedTextures
 from geomeq.groups import SE2, Rn
 from geomeq.models import ChebLieNet, ChebLieNetConfig
-from geomeq.nn import to_batch
+from geomeq.nn import ChebConv, lift, to_batch
 from geomeq.transforms import GroupGraph, Laplacian, group_levels
 
 FINE, BLUR = 4, 0.7  # images are drawn FINE times as large and smoothed by BLUR of the final pixels
@@ -76,7 +84,7 @@ class Task:
 
 
 DIGITS = Task((CNN, ISOTROPIC, LIFTED, *SWEET), 16, (8, 16, 32), 10, 6, 32, 20, 1297, 500)
-TEXTURES = Task((ISOTROPIC, SWEET[1]), 24, (8, 8, 16), 2, 6, 16, 8, 1500, 400)
+TEXTURES = Task((ISOTROPIC, LIFTED, "SE(2) eps2=0.5", *SWEET), 20, (8,), 2, 6, 16, 20, 600, 400)
 TASKS = {"digits": DIGITS, "textures": TEXTURES}
 
 
@@ -102,9 +110,11 @@ def digits(split: str, task: Task, turned: bool = False) -> tuple[Tensor, Tensor
 def splits(name: str, task: Task, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Images and labels to train on and of each test."""
     if name == "textures":
-        train = OrientedTextures("train", samples=task.train, size=task.size, seed=seed)
-        test = OrientedTextures("test", samples=task.test, size=task.size, seed=seed)
-        return {"train": (train.images, train.labels), "upright": (test.images, test.labels)}
+        dense = {"size": task.size, "spacing": 2.5, "width": 3.0, "noise": 0.45, "seed": seed}
+        train = OrientedTextures("train", samples=task.train, **dense)
+        test = OrientedTextures("test", samples=task.test, **dense)
+        std = train.images.std()
+        return {"train": (train.images / std, train.labels), "upright": (test.images / std, test.labels)}
     train, rng = digits("train", task), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(train[1]), generator=rng)[: task.train]
     mean, std = train[0].mean(), train[0].std()
@@ -113,6 +123,21 @@ def splits(name: str, task: Task, seed: int) -> dict[str, tuple[Tensor, Tensor]]
         x, y = digits("test", task, turned)
         sets[key] = x[: task.test], y[: task.test]
     return {key: ((x - mean) / std, y) for key, (x, y) in sets.items()}
+
+
+class OneLayer(nn.Module):
+    """Filters, ReLU, the mean over all nodes, a linear map."""
+
+    def __init__(self, task: Task, graph: Data) -> None:
+        super().__init__()
+        self.orientations, self.laplacian = int(graph.num_orientations), graph.laplacian
+        self.filters = ChebConv(1, task.widths[0], K=4)
+        self.norm = nn.BatchNorm1d(task.widths[0])
+        self.head = nn.Linear(task.widths[0], task.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.filters(lift(x, self.orientations), self.laplacian))
+        return self.head(self.norm(y.mean(dim=1)))
 
 
 def network(name: str, task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -131,6 +156,8 @@ def network(name: str, task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor
     else:
         size = (task.size, task.size, task.orientations)
         graph = GroupGraph(SE2(), size, k=task.neighbours, anisotropy=float(name.split("=")[1]))
+    if len(task.widths) == 1:
+        return OneLayer(task, Laplacian(lambda_max="power")(graph(Data()))), to_batch
     graphs = group_levels(graph, len(task.widths) - 1, laplacian=Laplacian(lambda_max="power"))
     config = ChebLieNetConfig(1, task.classes, task.widths, pool="mean", readout="mean")
     return ChebLieNet(config, graphs), to_batch
@@ -185,7 +212,8 @@ def judge(results: dict[tuple[str, str, int], dict[str, float]], seeds: Sequence
             cnn = of["digits", CNN]
             count("digits: the CNN falls more than 30 points", cnn["upright"] - cnn["turned"] > 30)
         if ("textures", ISOTROPIC) in of:
-            count("textures: isotropic below 60 %", of["textures", ISOTROPIC]["upright"] < 60)
+            for name in (ISOTROPIC, LIFTED):
+                count(f"textures: {name} below 60 %", of["textures", name]["upright"] < 60)
             count("textures: eps^2 = 0.1 above 90 %", of["textures", SWEET[1]]["upright"] > 90)
     return held
 
@@ -219,7 +247,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     tasks = TASKS if args.task == "both" else {args.task: TASKS[args.task]}
     if args.quick:
         small = {
-            "widths": (4, 4, 4),
             "epochs": 1,
             "train": 32,
             "test": 32,
@@ -227,7 +254,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
             "neighbours": 8,
             "orientations": 2,
         }
-        tasks = {name: Task(**(vars(task) | small)) for name, task in tasks.items()}
+        tasks = {
+            name: Task(**(vars(task) | small | {"widths": (4,) * len(task.widths)})) for name, task in tasks.items()
+        }
     seeds = range(1 if args.quick else args.seeds)
     jobs = [(name, task, seed) for seed in seeds for task in tasks for name in tasks[task].networks]
     if args.quick or args.workers < 2:

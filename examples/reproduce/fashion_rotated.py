@@ -8,8 +8,9 @@ test images are seen upright, turned by quarter turns, and turned by any angle a
     python examples/reproduce/fashion_rotated.py                         # 60,000 + 10,000 images, hours on one core
     python examples/reproduce/fashion_rotated.py --models GCNN           # one network at a time, results add up
 
-Results are kept in a JSON file, one entry per network, and drawn together. Ends with status 1 unless the two equivariant
-networks lose nothing under quarter turns (beyond the rounding of float32) while the CNN loses more than 30 points.
+Results are kept in a JSON file, one entry per network, and drawn together. Ends with status 1 unless the two
+equivariant networks lose nothing under quarter turns (beyond the rounding of float32) while the CNN loses more than 30
+points.
 """
 
 import argparse

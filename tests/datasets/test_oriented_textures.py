@@ -81,6 +81,29 @@ def test_crowded_packets_without_noise_are_visible_to_isotropic_filters():
     assert accuracy(isotropic_energies, train, test) > 0.8
 
 
+def one_layer(images, filters):
+    """Averages of pointwise functions behind one layer of filters, a list of windows in frequency."""
+    spectrum, out = np.fft.fft2(images), []
+    for window in filters:
+        u = np.fft.ifft2(spectrum * window).real
+        out += [f(u).mean((1, 2)) for f in (np.abs, np.square, lambda u: u**4, lambda u: np.maximum(u - 0.5, 0))]
+    return np.stack(out, -1)
+
+
+def test_dense_packets_are_gaussian_to_one_layer_of_isotropic_filters():
+    train, test = (OrientedTextures(s, 1500, size=20, noise=0.4, spacing=2.5, width=3.0) for s in ("train", "test"))
+    radius, angle = frequencies(20)
+    rings = [np.exp(-0.5 * ((radius - c) / 0.05) ** 2) for c in (0.1, 0.2, 0.25, 0.35)]
+    assert accuracy(lambda x: one_layer(x, rings), train, test) < 0.64  # their spread tells a little
+    fans = [rings[2] * np.exp(4 * (np.cos(2 * (angle - math.pi * k / 6)) - 1)) for k in range(6)]
+
+    def over_orientations(x):  # as a network on SE(2) averages them
+        energy = one_layer(x, fans).reshape(len(x), 6, 4)
+        return np.concatenate([energy.mean(1), energy.std(1)], -1)
+
+    assert accuracy(over_orientations, train, test) > 0.9
+
+
 def test_every_orientation_is_equally_likely():
     images = OrientedTextures(samples=3000, noise=0.0).images[:, 0].numpy()
     radius, angle = frequencies(28)
@@ -117,7 +140,8 @@ def test_packets_and_noise_have_the_documented_power():
         ({"split": "valid"}, "split must be one of 'train', 'test', got 'valid'"),
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"size": 8}, "size must be from 16 to 64 pixels, got 8"),
-        ({"spacing": 2.0}, "spacing must be at least 4 pixels, got 2.0; closer packets overlap"),
+        ({"spacing": 1.0}, "spacing must be at least 2 pixels and finite, got 1.0"),
+        ({"width": 0.0}, "width must be positive and finite, got 0.0"),
         ({"noise": -1.0}, "noise and bend must be finite and not negative, got -1.0 and 0.2"),
         ({"bend": math.nan}, "noise and bend must be finite"),
     ],

@@ -12,7 +12,7 @@ def example():
 
 def test_runs_end_to_end_and_counts_what_holds(capsys):
     held = example().main(["--quick"])
-    assert len(held) == 6
+    assert len(held) == 7
     assert all(count in (0, 1) for count in held.values())
     printed = capsys.readouterr().out
     assert "R2 isotropic" in printed
@@ -21,11 +21,13 @@ def test_runs_end_to_end_and_counts_what_holds(capsys):
 
 def test_all_chebyshev_networks_are_equally_large():
     script = example()
-    weights = {
-        name: sum(p.numel() for p in script.network(name, script.DIGITS)[0].parameters())
-        for name in script.DIGITS.networks
-    }
-    assert len({count for name, count in weights.items() if name != script.CNN}) == 1
+    for task in (script.DIGITS, script.TEXTURES):
+        weights = {
+            name: sum(p.numel() for p in script.network(name, task)[0].parameters())
+            for name in task.networks
+            if name != script.CNN
+        }
+        assert len(set(weights.values())) == 1
 
 
 def test_turned_digits_are_the_upright_ones_turned():
