@@ -38,8 +38,8 @@ Digits, measured while the recipe was sought, seed 0, 12 epochs (the default is 
 points at best, the isotropic ones by 13 to 19, the CNN by 68: MISSED.** Nor is there one on 2,000 images of
 Fashion-MNIST (plain grid 77.7 %, eps^2 = 0.1 77.8 %, 8 epochs; one layer of filters: 29.4 and 29.8 %). What tells
 digits apart is where strokes lie, which isotropic filters see as well; what an anisotropic graph adds is along which
-direction a texture varies. Without drawing at a higher resolution and smoothing, all graph networks fall to 45 to 57 at 30
-degrees.
+direction a texture varies. Without drawing at a higher resolution and smoothing, all graph networks fall to 45 to 57 at
+30 degrees.
 """
 
 import argparse
