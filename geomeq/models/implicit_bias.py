@@ -149,14 +149,13 @@ def fit_direction(
         record: Keep ``beta`` every so many steps.
 
     Raises:
-        ValueError: If shapes or labels are wrong.
+        ValueError: If shapes, labels or the step size are wrong.
         FloatingPointError: If weights become infinite: the step size is too large.
     """
     net.check_input(x)
-    check_finite("x", x, hint="remove these samples")
-    check_shape("y", y, *x.shape[:-1], hint="one label for each sample")
-    if not bool((y.abs() == 1).all()):
-        raise ValueError("y must hold labels 1 and -1; for classes 0 and 1 take 2 * y - 1")
+    _check_labels(x, y)
+    if lr <= 0:
+        raise ValueError(f"lr must be positive, got {lr}")
     signed, log_stop = x * y.unsqueeze(-1).to(x.dtype), math.log(stop) if stop > 0 else -math.inf
     weights = list(net.parameters())
     speed = [torch.zeros_like(w) for w in weights]
@@ -186,6 +185,13 @@ def fit_direction(
     return DirectionFit(beta, log_loss, taken, kept)
 
 
+def _check_labels(x: Tensor, y: Tensor) -> None:
+    check_finite("x", x, hint="remove these samples")
+    check_shape("y", y, *x.shape[:-1], hint="one label for each sample")
+    if not bool((y.abs() == 1).all()):
+        raise ValueError("y must hold labels 1 and -1; for classes 0 and 1 take 2 * y - 1")
+
+
 def _log_loss(signed: Tensor, beta: Tensor) -> Tensor:
     """``log mean_i exp(-<y_i x_i, beta>)``: ``[*num_models]``."""
     margins = (signed @ beta.unsqueeze(-1)).squeeze(-1)
@@ -206,10 +212,12 @@ def hard_margin(x: Tensor, y: Tensor) -> Tensor:
         ``[n]`` float64.
 
     Raises:
-        ValueError: If no hyperplane through the origin separates the data.
+        ValueError: If no hyperplane through the origin separates the data, or a shape or label is wrong.
 
     Source: Lawson and Hanson (1974), Solving Least Squares Problems, chapter 23.
     """
+    check_shape("x", x, "N", "n")
+    _check_labels(x, y)
     rows = (x.double() * y.unsqueeze(-1)).cpu().numpy()
     system = np.concatenate([rows.T, np.ones((1, len(rows)))])
     target = np.zeros(len(system))

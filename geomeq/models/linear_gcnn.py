@@ -100,6 +100,7 @@ class LinearGCNN(LinearNetwork):
         dtype: Double precision by default: margins grow while losses shrink to 1e-20.
 
     Raises:
+        TypeError: If ``group`` is none.
         ValueError: If a number is not positive or the support names no element.
 
     Example:
@@ -126,6 +127,8 @@ class LinearGCNN(LinearNetwork):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(num_models)
+        if not isinstance(group, FiniteGroup):
+            raise TypeError(f"group must be a FiniteGroup, got {type(group).__name__}; take groups.dihedral(4)")
         if depth < 1 or channels < 1:
             raise ValueError(f"depth and channels must be at least 1, got {depth} and {channels}")
         elements = torch.arange(group.order) if support is None else torch.as_tensor(support).long().unique()

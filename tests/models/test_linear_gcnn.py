@@ -353,7 +353,12 @@ def test_descent_options_and_larger_groups():
         (lambda: LinearMLP(0, 2), ValueError, "must be at least 1"),
         (lambda: LinearGCNN(cyclic(4), 2)(torch.ones(3, 5)), ValueError, r"\[\.\.\., B, 4\], got \[3, 5\]"),
         (lambda: LinearGCNN(cyclic(4), 2)(torch.ones(2, 3, 4)), ValueError, "num_models in front"),
+        (lambda: LinearGCNN("D4", 2), TypeError, "group must be a FiniteGroup, got str"),
         (lambda: fit_direction(LinearMLP(4, 2), torch.ones(3, 4), torch.arange(3)), ValueError, "labels 1 and -1"),
+        (lambda: fit_direction(LinearMLP(4, 2), torch.ones(3, 4), torch.ones(3), lr=-1), ValueError, "lr must be"),
+        (lambda: hard_margin(torch.ones(3, 4), torch.arange(3)), ValueError, "labels 1 and -1"),
+        (lambda: hard_margin(torch.ones(3, 4), torch.ones(2)), ValueError, r"y must have shape \[3\], got \[2\]"),
+        (lambda: hard_margin(torch.full((1, 4), torch.nan), torch.ones(1)), ValueError, "x must be finite"),
         (
             lambda: fit_direction(LinearMLP(4, 2), torch.full((1, 4), torch.nan), torch.ones(1)),
             ValueError,
