@@ -200,7 +200,7 @@ class GroupGraph(BaseTransform):
 
     def _edges(self, sample: GroupSample, metric: Metric) -> tuple[Edges, float]:
         k = self.k if self.k is not None else 16 if sample.num_orientations > 1 else 8
-        if k >= sample.num_nodes:
+        if k >= sample.num_nodes and self.boundary == "open":  # a torus counts all images of a vertex
             raise ValueError(f"k must be at most {sample.num_nodes - 1}, the number of other vertices, got {k}")
         xi = self._price(sample, metric)
         lattice = Lattice.read(self.group, sample)
