@@ -180,7 +180,8 @@ def from_matrices(
         The group, elements by word length, the identity first.
 
     Raises:
-        ValueError: If generators are not square or finite, or generate more than ``max_order`` elements.
+        ValueError: If generators are not square or finite, generate more than ``max_order`` elements, or none that
+            form a group up to ``atol``.
 
     Example:
         >>> quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
@@ -203,7 +204,13 @@ def from_matrices(
         return np.floor(flat / atol + 1 / math.pi).astype(np.int64)
 
     elements, left = tables.closure(every, np.matmul, keys, max_order)
-    return _from_left(left, name, matrices=torch.from_numpy(elements))
+    try:
+        return _from_left(left, name, matrices=torch.from_numpy(elements))
+    except ValueError as error:
+        raise ValueError(
+            f"the generators give no finite group of matrices that differ by more than atol={atol}: {error}; check "
+            "that they are invertible and of finite order, and give them in float64 or name a smaller atol"
+        ) from error
 
 
 def _from_left(left: np.ndarray, name: str, **actions: Tensor) -> FiniteGroup:

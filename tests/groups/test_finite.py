@@ -333,6 +333,10 @@ def test_generators_that_generate_no_finite_group():
         from_matrices(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="finite"):
         from_matrices(torch.full((1, 2, 2), math.nan))
+    with pytest.raises(ValueError, match="no finite group of matrices that differ by more than atol=0.001"):
+        from_matrices([turn.float()])  # 710 radians are 113 turns, nearly
+    with pytest.raises(ValueError, match="no finite group .* invertible"):
+        from_matrices([torch.tensor([[1.0, 0.0], [0.0, 0.0]])])
 
 
 def test_sizes_that_no_group_has():
