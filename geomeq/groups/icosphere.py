@@ -106,7 +106,9 @@ def _build(level: int) -> tuple[Tensor, Tensor, Tensor]:
 def _icosahedron() -> tuple[Tensor, Tensor, Tensor]:
     phi = (1 + math.sqrt(5)) / 2
     signs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
-    corner = torch.cat([torch.zeros(4, 1, dtype=torch.float64), signs * torch.tensor([1.0, phi], dtype=torch.float64)], dim=1)
+    corner = torch.cat(
+        [torch.zeros(4, 1, dtype=torch.float64), signs * torch.tensor([1.0, phi], dtype=torch.float64)], dim=1
+    )
     pos = _normalise(torch.cat([corner.roll(shift, dims=1) for shift in range(3)]))
     triple = torch.combinations(torch.arange(12), 3)
     near = (pos[triple] @ pos[triple].transpose(1, 2)).flatten(1).amin(dim=1) > 0.4  # neighbours: cosine 1/sqrt(5)
