@@ -166,7 +166,12 @@ class GroupGraph(BaseTransform):
         sample = self.size if isinstance(self.size, GroupSample) else self.group.sample(self.size)
         _check_nodes(data, sample.num_nodes)
         metric = self._metric(sample)
-        edges, xi = self._edges(sample, metric)
+        k = self.k if self.k is not None else 16 if sample.num_orientations > 1 else 8
+        edges, xi = self._edges(sample, metric, k)
+        others = sample.num_nodes - 1
+        # a torus counts all images of a vertex, and a small grid is a piece of a large one
+        if k > others and self.boundary == "open" and len(edges.source) == others * sample.num_nodes:
+            raise ValueError(f"k must be at most {others}, the number of other vertices, got {k}: all are neighbours")
         if not self.allow_disconnected:
             _check_connected(edges, sample.num_nodes)
         scale = 4 * self.bandwidth * mean_square(edges.sqdist)
@@ -198,10 +203,7 @@ class GroupGraph(BaseTransform):
             return float(self.xi)
         return 1.0 if sample.num_orientations == 1 or not metric.turn.any() else None
 
-    def _edges(self, sample: GroupSample, metric: Metric) -> tuple[Edges, float]:
-        k = self.k if self.k is not None else 16 if sample.num_orientations > 1 else 8
-        if k >= sample.num_nodes and self.boundary == "open":  # a torus counts all images of a vertex
-            raise ValueError(f"k must be at most {sample.num_nodes - 1}, the number of other vertices, got {k}")
+    def _edges(self, sample: GroupSample, metric: Metric, k: int) -> tuple[Edges, float]:
         xi = self._price(sample, metric)
         lattice = Lattice.read(self.group, sample)
         if lattice is None and self.boundary == "torus":

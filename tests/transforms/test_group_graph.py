@@ -25,7 +25,7 @@ from geomeq.groups import (
     icosahedral,
 )
 from geomeq.groups.group import Group, GroupSample
-from geomeq.transforms import GroupGraph, Laplacian, group_levels
+from geomeq.transforms import GroupGraph, Laplacian
 
 from . import _group_brute as brute
 
@@ -464,43 +464,6 @@ def test_word_metric():
         GroupGraph(cyclic(8), generators=[2])(Data())
     with pytest.raises(ValueError, match="k must be at most 8"):
         GroupGraph(cyclic(9), k=9)(Data())
-
-
-# --- pyramids
-
-
-def test_levels_halve_grids_and_spheres():
-    graphs = group_levels(GroupGraph(SE2(), (16, 8, 4), anisotropy=0.1), levels=3)
-    assert [graph.grid for graph in graphs] == [(16, 8), (8, 4), (4, 2)]
-    blocks = graphs[0].pos[: 16 * 8, :2].view(4, 2, 8, 2, 2).mean(dim=(1, 3)).flatten(0, 1)
-    torch.testing.assert_close(graphs[1].pos[:32, :2], blocks)
-    torch.testing.assert_close(graphs[1].metric[0, 2, 2], 4 * graphs[0].metric[0, 2, 2])
-    fixed = group_levels(GroupGraph(SE2(), (16, 8, 4), xi=0.1), levels=2, laplacian=None)
-    assert float(fixed[1].metric[0, 2, 2]) == pytest.approx(0.04)
-    assert "laplacian" in graphs[2]
-    assert "laplacian" not in fixed[0]
-    spheres = group_levels(GroupGraph(SO3(), (2, 4)), levels=3)
-    assert [graph.num_nodes for graph in spheres] == [648, 168, 48]
-    assert torch.equal(spheres[0].element.view(4, 162, 3, 3)[:, :42], spheres[1].element.view(4, 42, 3, 3))
-    assert [graph.num_nodes for graph in group_levels(GroupGraph(S2(), 1, k=5), levels=2)] == [42, 12]
-
-
-@pytest.mark.parametrize(
-    ("transform", "levels", "q", "message"),
-    [
-        (GroupGraph(SE2(), (12, 12, 4)), 4, 2, "divisible by 8"),
-        (GroupGraph(S2(), 1), 3, 2, "level 2 at least"),
-        (GroupGraph(SO2(), 8), 2, 2, "form no grid"),
-        (GroupGraph(SE2(), (8, 8, 4), metric=[1.0, 1.0, 0.1]), 2, 2, "one scale"),
-        (GroupGraph(SE2(), SE2().sample((8, 8, 4))), 2, 2, "a sample was given"),
-        (GroupGraph(S2(), S2().sample(1)), 2, 2, "a sample was given"),
-        (GroupGraph(cyclic(8)), 2, 2, "is its own sample"),
-        (GroupGraph(SE2(), (8, 8, 4)), 0, 2, "levels must be at least 1"),
-    ],
-)
-def test_levels_that_cannot_be(transform, levels, q, message):
-    with pytest.raises(ValueError, match=message):
-        group_levels(transform, levels, q)
 
 
 # --- what the reference implementation gets wrong

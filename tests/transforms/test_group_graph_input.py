@@ -58,7 +58,7 @@ def test_arguments_that_contradict(arguments, message):
         (S2(), 1, {"boundary": "torus"}, "needs places on a grid"),
         (S2(), 0, {"k": 12}, "k must be at most 11"),
         (SO3(), (0, 1), {"k": 12}, "k must be at most 11"),
-        (SE2(), (3, 3, 2), {"k": 18}, "k must be at most 17, the number of other vertices, got 18"),
+        (SE2(), (3, 3, 2), {"k": 200}, "k must be at most 17, the number of other vertices, got 200"),
         (Rn(2), (2, 2), {}, "k must be at most 3, the number of other vertices, got 8"),
         (SE2(), (8, 8, 4), {"xi": 10.0, "k": 4}, "falls into 4 parts, of 64 vertices"),
         (SE2(), (8, 8), {}, "nx, ny, n_theta"),
