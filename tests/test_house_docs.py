@@ -44,7 +44,10 @@ def python_blocks(page: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (REPO / page).read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
+PAGES = ("start", "groups", "group_graphs", "chebyshev", "finite_groups", "group_conv", "gcnn", "implicit_bias")
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
 def test_the_code_on_a_page_runs(page, tmp_path):
     code = python_blocks(page)
     assert "import" in code
