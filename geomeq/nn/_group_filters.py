@@ -20,65 +20,77 @@ class FilterRule(NamedTuple):
     .. math:: w'_{(o h)(c g)}(v) = w_{oc}(h^{-1} v, h^{-1} g)
 
     Attributes:
-        table: ``table[h, i]``: which number of the filter stands at place ``i`` after ``h``, ``[|H|, G * P]``.
-        back: Its inverse: where number ``i`` went under ``h``, ``[|H|, G * P]``.
+        there: For all input channels at once, which number of the filter stands where after each h,
+            ``[|H| * C_in * G * P]``: one lookup for the whole layer, because a small layer waits for calls.
+        back: Its inverse in the same order: where the numbers of the filter went under each h.
         basis: ``[P, k * k]``: values of the interpolating functions at the pixels; ``None`` where filters are pixels.
         kernel_size: k.
         elements: G: ``|H|`` for filters on the group, 1 for filters on the plane.
+        order: ``|H|``.
+        channels: ``C_in``.
     """
 
-    table: Tensor
+    there: Tensor
     back: Tensor
     basis: Tensor | None
     kernel_size: int
     elements: int
+    order: int
+    channels: int
 
     @property
     def num_points(self) -> int:
         """P: free numbers per channel pair and input orientation."""
-        return self.table.size(1) // self.elements
+        return self.there.numel() // (self.order * self.channels * self.elements)
 
     def to(self, device: torch.device) -> "FilterRule":
         """The same on another device."""
         basis = None if self.basis is None else self.basis.to(device)
-        return self._replace(table=self.table.to(device), back=self.back.to(device), basis=basis)
+        return self._replace(there=self.there.to(device), back=self.back.to(device), basis=basis)
 
     def expand(self, weight: Tensor) -> Tensor:
         """``[C_out, C_in * G, ...]`` to ``[C_out * |H|, C_in * G, k, k]``."""
-        (order, width), outs = self.table.shape, weight.size(0)
-        channels, size = weight.numel() // (outs * width), self.kernel_size
-        one = weight.reshape(outs, 1, channels, width).expand(-1, order, -1, -1)
-        turned = one.gather(3, self.table[:, None].expand(outs, -1, channels, -1))
+        outs, size = weight.size(0), self.kernel_size
+        turned = weight.reshape(outs, -1).index_select(1, self.there)
         if self.basis is not None:
             with torch.autocast(weight.device.type, enabled=False):  # what is rounded here is rounded for all pixels
                 turned = turned.view(-1, self.num_points) @ self.basis.to(weight.dtype)
-        return turned.view(outs * order, channels * self.elements, size, size)
+        return turned.view(outs * self.order, self.channels * self.elements, size, size)
 
     def fold(self, grad: Tensor) -> Tensor:
-        """The transpose of :meth:`expand`, ``[C_out * |H|, C_in * G, k, k]`` to ``[C_out, C_in, G * P]``."""
-        order, width = self.table.shape
-        outs, channels = grad.size(0) // order, grad.size(1) // self.elements
+        """The transpose of :meth:`expand`, ``[C_out * |H|, C_in * G, k, k]`` to ``[C_out, C_in * G * P]``."""
+        outs = grad.size(0) // self.order
         if self.basis is not None:
             grad = grad.reshape(-1, self.basis.size(1)) @ self.basis.to(grad.dtype).T
-        turned = grad.reshape(outs, order, channels, width)
-        return turned.gather(3, self.back[:, None].expand(outs, -1, channels, -1)).sum(1)
+        turned = grad.reshape(outs, self.back.numel()).index_select(1, self.back)
+        return turned.view(outs, self.order, -1).sum(1)
 
+    def repeat(self, bias: Tensor) -> Tensor:
+        """One bias per field, ``[C_out]``, to one per map, ``[C_out * |H|]``."""
+        return bias[:, None].expand(-1, self.order).reshape(-1)
 
-def repeat_bias(bias: Tensor, rule: FilterRule) -> Tensor:
-    """One bias per field, ``[C_out]``, to one per map, ``[C_out * |H|]``."""
-    return bias[:, None].expand(-1, rule.table.size(0)).reshape(-1)
+    def unrepeat(self, grad: Tensor) -> Tensor:
+        """The transpose of :meth:`repeat`."""
+        return grad.view(-1, self.order).sum(1)
 
 
 @lru_cache(maxsize=64)
-def filter_rule(group: PointGroup, kernel_size: int, lifting: bool, device: torch.device) -> FilterRule:
+def filter_rule(group: PointGroup, kernel_size: int, lifting: bool, channels: int, device: torch.device) -> FilterRule:
     """The rule of a group and a window; pixels where the group maps the window onto itself, else Gaussians on rings."""
     # It is shared by all layers, so no mode of the one that asks first may leave a trace in it.
     with torch.inference_mode(False), torch.device("cpu"):
-        rule = _filter_rule(group, kernel_size, lifting)
+        table, basis, elements = _tables(group, kernel_size, lifting)
+        order, width = table.shape
+        shift = torch.arange(channels)[:, None] * width
+        row = torch.arange(order)[:, None, None] * (channels * width)
+        there, back = table[:, None] + shift, table.argsort(dim=1)[:, None] + shift + row
+        rule = FilterRule(there.flatten(), back.flatten(), basis, kernel_size, elements, order, channels)
         return rule.to(device)
 
 
-def _filter_rule(group: PointGroup, kernel_size: int, lifting: bool) -> FilterRule:
+@lru_cache(maxsize=64)
+def _tables(group: PointGroup, kernel_size: int, lifting: bool) -> tuple[Tensor, Tensor | None, int]:
+    """``table[h, i]``: which number of a filter stands at place ``i`` after ``h``, ``[|H|, G * P]``; basis; G."""
     if group.on_square_grid:
         taps, basis = _pixel_taps(group, kernel_size), None
     else:
@@ -86,8 +98,7 @@ def _filter_rule(group: PointGroup, kernel_size: int, lifting: bool) -> FilterRu
     order, points = taps.shape
     elements = 1 if lifting else order
     moved = torch.zeros(order, 1, dtype=torch.long) if lifting else group.left_division
-    table = (moved[:, :, None] * points + taps[:, None]).flatten(1)
-    return FilterRule(table, table.argsort(dim=1), basis, kernel_size, elements)
+    return (moved[:, :, None] * points + taps[:, None]).flatten(1), basis, elements
 
 
 def _pixel_taps(group: PointGroup, size: int) -> Tensor:

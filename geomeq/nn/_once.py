@@ -19,6 +19,16 @@ class Expansion(Protocol):
         """Its transpose, up to the shape of the weight; differentiable."""
 
 
+class BiasedExpansion(Expansion, Protocol):
+    """An expansion of a weight with a bias, which it repeats."""
+
+    def repeat(self, bias: Tensor) -> Tensor:
+        """The bias of everything that the weight expands to, one axis; differentiable."""
+
+    def unrepeat(self, grad: Tensor) -> Tensor:
+        """Its transpose."""
+
+
 class ExpandOnce:
     """Applies an expansion, and keeps its value until the weight changes.
 
@@ -43,13 +53,26 @@ class ExpandOnce:
         """The expansion of ``weight``, which must be the same map in every call."""
         if not _may_keep(weight):
             return expansion.expand(weight)
+        kept = self._current(weight, expansion)
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return _Reuse.apply(weight, kept.value, expansion)  # type: ignore[no-any-return, no-untyped-call]
+        return kept.value
+
+    def with_bias(self, weight: Tensor, bias: Tensor, expansion: "BiasedExpansion") -> tuple[Tensor, Tensor]:
+        """The expansions of a weight and of the bias beside it, in one node of the graph: each node costs a wait."""
+        if not _may_keep(weight):
+            return expansion.expand(weight), expansion.repeat(bias)
+        kept = self._current(weight, expansion)
+        if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
+            return _ReuseBoth.apply(weight, bias, kept.value, expansion)  # type: ignore[no-any-return, no-untyped-call]
+        return kept.value, expansion.repeat(bias)
+
+    def _current(self, weight: Tensor, expansion: Expansion) -> "_Kept":
         kept = self._kept
         if kept is None or not kept.serves(weight):
             kept = self._kept = _Kept(weight, expansion)
             self.num_expansions += 1
-        if torch.is_grad_enabled() and weight.requires_grad:
-            return _Reuse.apply(weight, kept.value, expansion)  # type: ignore[no-any-return, no-untyped-call]
-        return kept.value
+        return kept
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ExpandOnce":
         return ExpandOnce()
@@ -109,3 +132,22 @@ class _Reuse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         return ctx.expansion.fold(grad).view(ctx.shape), None, None
+
+
+class _ReuseBoth(torch.autograd.Function):
+    """The same with a bias."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, weight: Tensor, bias: Tensor, value: Tensor, expansion: BiasedExpansion
+    ) -> tuple[Tensor, Tensor]:
+        ctx.expansion, ctx.shape = expansion, weight.shape
+        return value.view_as(value), expansion.repeat(bias)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad: Tensor, grad_bias: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        need_weight, need_bias = ctx.needs_input_grad[:2]
+        folded = ctx.expansion.fold(grad).view(ctx.shape) if need_weight else None
+        return folded, ctx.expansion.unrepeat(grad_bias) if need_bias else None, None, None

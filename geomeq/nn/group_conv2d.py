@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.groups import PointGroup
 
-from ._group_filters import FilterRule, filter_rule, repeat_bias
+from ._group_filters import FilterRule, filter_rule
 from ._once import ExpandOnce
 from .legal_size import ON_ILLEGAL, check_stride
 
@@ -48,13 +48,15 @@ class _PlaneGroupConv(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
         self.padding, self.padding_mode = _symmetric_padding(padding, kernel_size), padding_mode
         self.on_illegal = on_illegal
-        shape = self._weight_shape(filter_rule(self.group, kernel_size, self._lifting, torch.device("cpu")))
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(torch.empty(self._weight_shape(self._read_rule(torch.device("cpu")))))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self._rule = filter_rule(self.group, kernel_size, self._lifting, self.weight.device)
+        self._rule = self._read_rule(self.weight.device)
         self._hint = f"functions on the plane group of {self.group.name}; LiftingConv2d takes images to them"
         self._once = ExpandOnce()
         self.reset_parameters()
+
+    def _read_rule(self, device: torch.device) -> FilterRule:
+        return filter_rule(self.group, self.kernel_size, self._lifting, self.in_channels, device)
 
     def _weight_shape(self, rule: FilterRule) -> tuple[int, ...]:
         pixels = (self.kernel_size, self.kernel_size) if rule.basis is None else (rule.num_points,)
@@ -85,6 +87,11 @@ class _PlaneGroupConv(nn.Module):
         """
         return self._once(self.weight, self._rule)
 
+    def _filters_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        if self.bias is None:
+            return self.expanded(), None
+        return self._once.with_bias(self.weight, self.bias, self._rule)
+
     def clear_cache(self) -> None:
         """Forgets the expanded filters; needed only after ``weight.data`` was written to on a GPU."""
         self._once.clear()
@@ -111,8 +118,7 @@ class _PlaneGroupConv(nn.Module):
         padding = self.padding
         if padding and self.padding_mode == "circular":
             x, padding = nn.functional.pad(x, (padding,) * 4, mode="circular"), 0
-        bias = None if self.bias is None else repeat_bias(self.bias, self._rule)
-        y = nn.functional.conv2d(x, self.expanded(), bias, self.stride, padding)
+        y = nn.functional.conv2d(x, *self._filters_and_bias(), self.stride, padding)
         return y.unflatten(1, (self.out_channels, self.group.order))
 
     def _check_size(self, height: int, width: int) -> None:
@@ -157,7 +163,7 @@ class _PlaneGroupConv(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> "_PlaneGroupConv":
         super()._apply(fn, recurse)
         self.clear_cache()
-        self._rule = filter_rule(self.group, self.kernel_size, self._lifting, self.weight.device)
+        self._rule = self._read_rule(self.weight.device)
         return self
 
     def extra_repr(self) -> str:
