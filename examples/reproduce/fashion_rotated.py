@@ -1,12 +1,18 @@
 """Clothes seen upright in training, turned in testing: four networks of equal size on the whole of Fashion-MNIST.
 
 A plain CNN, Chebyshev filters on the isotropic graph of the plane, ChebLieNet on the anisotropic graph of SE(2), and a
-p4 group convolutional network, 24,000 to 26,000 weights each, trained alike on upright images without augmentation. The
+p4 group convolutional network, 22,000 to 25,000 weights each, trained alike on upright images without augmentation. The
 test images are seen upright, turned by quarter turns, and turned by any angle about the centre.
 
     python examples/reproduce/fashion_rotated.py --subset --epochs 20    # the bundled 2,000 + 1,000 images, minutes
     python examples/reproduce/fashion_rotated.py                         # 60,000 + 10,000 images, hours on one core
     python examples/reproduce/fashion_rotated.py --models GCNN           # one network at a time, results add up
+
+Measured with the second command, three epochs, seed 0, one core of a machine in use (accuracy in % of 10,000 images,
+upright / quarter turns / any angle; seconds of training): CNN 90.86 / 32.90 / 24.11, 21,750 weights, 339 s; isotropic
+88.45 / 88.45 / 58.06, 24,530 weights, 556 s; ChebLieNet 88.43 / 88.43 / 57.79, 24,530 weights, 3,236 s; GCNN 90.64 /
+90.64 / 43.22, 24,680 weights, 271 s: SUCCESS. So direction brings the Chebyshev network nothing here, and three epochs
+are few for all of them.
 
 Results are kept in a JSON file, one entry per network, and drawn together. Ends with status 1 unless the two
 equivariant networks lose nothing under quarter turns (beyond the rounding of float32) while the CNN loses more than 30
