@@ -20,9 +20,10 @@ Measured, float32, seeds 0 to 4 (each with its own split), one thread, test erro
     P4MCNN   10.75 +- 1.11    5.32 +- 0.59        5.32 +- 0.59 (no rise on any seed)
 
 P4CNN / Z2CNN 0.34, P4MCNN / Z2CNN 0.47; logits moved by at most 4.6e-07 of the largest; success, in 242 s with other
-work on the machine. On upright digits the ordinary network is the best of the three: knowing that a digit may lie on its side is of no use there. Mirrors do not
-help with digits either, so p4m does worse than p4. Epochs (10 or 20) and the learning rate were not tuned per network;
-the test errors of two seeds at 10 and at 20 epochs were seen before 20 was chosen.
+work on the machine. On upright digits the ordinary network is the best of the three: knowing that a digit may lie on
+its side is of no use there. Mirrors do not help with digits either, so p4m does worse than p4. Epochs (10 or 20) and
+the learning rate were not tuned per network; the test errors of two seeds at 10 and at 20 epochs were seen before 20
+was chosen.
 """
 
 import argparse
