@@ -17,11 +17,13 @@ _SUBPACKAGES = (
     "datasets",
     "groups",
     "harmonics",
+    "meshes",
     "models",
     "neighbors",
     "nn",
     "ops",
     "plot",
+    "spheres",
     "testing",
     "transforms",
 )

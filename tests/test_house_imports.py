@@ -14,18 +14,21 @@ REPO = Path(__file__).parents[1]
 # the geometry rail on the left, the learning rail on the right, and no way from layers to data.
 FLOOR = {"_checks"}
 RAIL = FLOOR | {"ops", "groups", "harmonics"}
+GEOMETRIES = {"neighbors", "meshes", "spheres"}
 ALLOWED = {
     "_checks": set(),
     "ops": FLOOR,
     "groups": FLOOR | {"ops"},
     "harmonics": FLOOR | {"ops", "groups"},
     "neighbors": RAIL,
-    "transforms": RAIL | {"neighbors"},
-    "datasets": RAIL | {"neighbors", "transforms"},
+    "meshes": RAIL | {"neighbors"},
+    "spheres": RAIL | {"neighbors"},
+    "transforms": RAIL | GEOMETRIES,
+    "datasets": RAIL | GEOMETRIES | {"transforms"},
     "nn": RAIL,
     "models": RAIL | {"nn"},
     "testing": RAIL,
-    "plot": RAIL | {"neighbors", "testing"},
+    "plot": RAIL | GEOMETRIES | {"testing"},
     "_info": {"__init__"},
     "__main__": {"__init__", "_info", "datasets"},
     "__init__": set(),

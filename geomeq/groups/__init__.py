@@ -9,6 +9,7 @@ A :class:`FiniteGroup` has numbers as elements; it adds subgroups, irreps and th
 :class:`HomogeneousSpace`.
 """
 
+from .ambient import ambient_types, from_ambient, to_ambient
 from .finite import FiniteGroup
 from .finite_constructors import (
     alternating,
@@ -52,6 +53,7 @@ from .scale import ScaleTranslation
 from .se2 import SE2
 from .se3 import SE3, motion
 from .so2 import SO2, wrap_angle
+from .so2_irreps import MulOrder, SO2Irreps
 from .so3 import SO3, sphere_frame
 from .sphere import S2
 from .wigner import wigner_blocks
@@ -72,13 +74,16 @@ __all__ = [
     "GroupSample",
     "HomogeneousSpace",
     "Icosphere",
+    "MulOrder",
     "PlaneGroup",
     "PointGroup",
     "Rn",
+    "SO2Irreps",
     "ScaleTranslation",
     "SemidirectProduct",
     "Space",
     "alternating",
+    "ambient_types",
     "burnside_count",
     "convolution",
     "correlation",
@@ -89,6 +94,7 @@ __all__ = [
     "direct_product",
     "effective_rank",
     "fourier_matrix",
+    "from_ambient",
     "from_cayley",
     "from_matrices",
     "from_permutations",
@@ -124,6 +130,7 @@ __all__ = [
     "squared_length",
     "symmetric",
     "tetrahedral_rotations",
+    "to_ambient",
     "vector_from_rotation",
     "wigner_blocks",
     "wrap_angle",
