@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-CORE = ("torch", "torch-geometric", "e3nn", "numpy", "scipy", "pygsp", "tqdm")
+CORE = ("torch", "torch-geometric", "e3nn", "numpy", "scipy", "trimesh", "pygsp", "tqdm")
 
 
 class OptionalPackage(NamedTuple):
@@ -26,7 +26,10 @@ OPTIONAL = (
     OptionalPackage("qm9pack", "qm9pack", "data", "the full QM9"),
     OptionalPackage("ase", "ase", "data", "molecular dynamics, periodic structures"),
     OptionalPackage("tblite", "tblite", "data", "GFN2-xTB energies and forces"),
+    OptionalPackage("potpourri3d", "potpourri3d", "mesh", "log maps of large neighbourhoods by the vector heat method"),
+    OptionalPackage("robust-laplacian", "robust_laplacian", "mesh", "Laplacians of non-manifold meshes"),
     OptionalPackage("matplotlib", "matplotlib", "plot", "pictures"),
+    OptionalPackage("plotly", "plotly", "plot", "interactive pictures"),
 )
 
 
