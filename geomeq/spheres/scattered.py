@@ -1,0 +1,80 @@
+"""Points of one's own, and the area that belongs to each."""
+
+import math
+
+import numpy as np
+import torch
+from scipy.spatial import SphericalVoronoi
+from torch import Tensor
+
+from .._checks import check_finite, check_shape
+from .sampling import Sampling
+
+
+def scattered(pos: Tensor, area: Tensor | None = None) -> Sampling:
+    """A sampling by given points.
+
+    Args:
+        pos: Unit vectors ``[N, 3]``.
+        area: Weights ``[N]``; default: :func:`voronoi_area`.
+
+    Raises:
+        ValueError: If a point is not on the unit sphere.
+
+    Example:
+        >>> scattered(torch.nn.functional.normalize(torch.randn(50, 3), dim=1))
+        Sampling('scattered', num_nodes=50)
+    """
+    unit = unit_vectors(pos)
+    return Sampling("scattered", unit, voronoi_area(unit) if area is None else area.double())
+
+
+def voronoi_area(pos: Tensor) -> Tensor:
+    """Solid angle of the places nearer to a point than to any other, ``[N]``, float64, sum 4 pi.
+
+    Coincident points share theirs equally.
+
+    Args:
+        pos: Unit vectors ``[N, 3]``, at least four different ones that do not lie on one circle.
+
+    Raises:
+        ValueError: If a point is not on the unit sphere, or there are too few.
+    """
+    unit = unit_vectors(pos).numpy()
+    places, owner, copies = np.unique(
+        np.round(unit / 1e-9).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    if len(places) < 4:
+        raise ValueError(f"Voronoi cells need at least 4 different points, got {len(places)}; set area yourself")
+    points = places * 1e-9
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    area = SphericalVoronoi(points).calculate_areas()
+    share = (area / copies)[owner.reshape(-1)]
+    return torch.from_numpy(share * (4 * math.pi / share.sum()))
+
+
+def unit_vectors(pos: Tensor, tolerance: float = 1e-5) -> Tensor:
+    """Points in float64 on the CPU, normalised to the last digit.
+
+    Args:
+        pos: ``[N, 3]``, floating point.
+        tolerance: How far a length may be from 1.
+
+    Raises:
+        TypeError: If ``pos`` holds no floating-point numbers.
+        ValueError: If a point is not on the unit sphere.
+    """
+    check_shape("pos", pos, "N", 3)
+    if not pos.is_floating_point():
+        raise TypeError(f"pos must hold floating-point numbers, got {pos.dtype}")
+    check_finite("pos", pos)
+    unit = pos.detach().double().cpu()
+    length = unit.norm(dim=1)
+    off = ((length - 1).abs() > tolerance).nonzero().flatten()
+    if off.numel():
+        node = int(off[0])
+        raise ValueError(
+            f"pos must hold points of the unit sphere, but {off.numel()} do not: node {node} has length "
+            f"{float(length[node]):.6g}; move the centre to the origin and divide by the radius"
+        )
+    return unit / length[:, None]

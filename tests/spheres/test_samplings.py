@@ -1,0 +1,157 @@
+"""Samplings: known points, exact quadrature, symmetries, and healpy as an oracle."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import sph_harm_y
+
+from geomeq import groups, spheres
+
+SAMPLINGS = {
+    "gauss_legendre": lambda: spheres.gauss_legendre(10),
+    "gauss_legendre, few columns": lambda: spheres.gauss_legendre(9, 7),
+    "equiangular, odd": lambda: spheres.equiangular(9),
+    "equiangular, even": lambda: spheres.equiangular(8, 20),
+    "equiangular, two rows": lambda: spheres.equiangular(2, 4),
+    "healpix": lambda: spheres.healpix(4),
+    "icosphere": lambda: spheres.icosphere(2),
+    "fibonacci": lambda: spheres.fibonacci(301),
+    "scattered": lambda: spheres.scattered(groups.S2.random(200, seed=3)),
+}
+
+
+def errors_by_degree(sampling, top):
+    """Largest error of the integral of a spherical harmonic of each degree."""
+    x, y, z = sampling.pos.numpy().T
+    theta, phi, area = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x), sampling.area.numpy()
+    return [
+        max(abs((area * sph_harm_y(d, m, theta, phi)).sum() - (d == 0) * math.sqrt(4 * math.pi)) for m in range(d + 1))
+        for d in range(top + 1)
+    ]
+
+
+@pytest.mark.parametrize("make", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+def test_points_are_on_the_sphere_and_weights_cover_it(make):
+    sampling = make()
+    assert sampling.pos.dtype == sampling.area.dtype == torch.float64
+    torch.testing.assert_close(sampling.pos.norm(dim=1), torch.ones(sampling.num_nodes).double(), rtol=0, atol=4e-16)
+    assert float(sampling.area.sum()) == pytest.approx(4 * math.pi, rel=1e-14)
+    assert bool((sampling.area > 0).all())
+
+
+@pytest.mark.parametrize("name", [name for name, make in SAMPLINGS.items() if make().exact_degree is not None])
+def test_quadrature_is_exact_to_its_degree_and_not_beyond(name):
+    sampling = SAMPLINGS[name]()
+    errors = errors_by_degree(sampling, sampling.exact_degree + 1)
+    assert max(errors[:-1]) < 1e-13
+    assert errors[-1] > 1e-3
+
+
+def test_nearly_uniform_samplings_integrate_low_degrees_well():
+    for sampling in (spheres.healpix(16), spheres.icosphere(4), spheres.fibonacci(3000)):
+        assert max(errors_by_degree(sampling, 4)) < 5e-3
+        assert float(sampling.area.max() / sampling.area.min()) < 1.5
+    assert max(errors_by_degree(spheres.scattered(groups.S2.random(3000, seed=0)), 4)) < 0.02
+
+
+@pytest.mark.parametrize("nside", [1, 2, 8, 64])
+def test_healpix_equals_healpy(nside):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        healpy = pytest.importorskip("healpy")
+    sampling, pixel = spheres.healpix(nside), np.arange(12 * nside**2)
+    np.testing.assert_allclose(sampling.pos.numpy(), np.stack(healpy.pix2vec(nside, pixel, nest=True), -1), atol=1e-14)
+    assert (healpy.nest2ring(nside, sampling.rings.node.numpy()) == pixel).all()
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(sampling.pos.numpy(), np.stack(healpy.pix2vec(nside, pixel), -1), atol=1e-14)
+
+
+def test_healpix_children_surround_their_parent():
+    coarse, fine = spheres.healpix(8), spheres.healpix(16)
+    mean = fine.pos.view(-1, 4, 3).mean(dim=1)
+    distance = groups.S2.distance(coarse.pos, mean / mean.norm(dim=1, keepdim=True))
+    assert float(distance.max()) < 0.2 * coarse.spacing
+
+
+def test_healpix_known_points():
+    pos = spheres.healpix(1).pos
+    assert pos[4].tolist() == pytest.approx([1, 0, 0])  # first equatorial face
+    assert pos[0].tolist() == pytest.approx([math.sqrt(5 / 18), math.sqrt(5 / 18), 2 / 3])
+
+
+@pytest.mark.parametrize("name", ["gauss_legendre", "equiangular, odd", "healpix"])
+def test_rings_say_where_the_nodes_are(name):
+    sampling = SAMPLINGS[name]()
+    rings = sampling.rings
+    theta, phi = rings.colatitude.repeat_interleave(rings.count), rings.longitude
+    pos = torch.stack([theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos()], dim=-1)
+    torch.testing.assert_close(pos, sampling.pos[rings.node], rtol=0, atol=1e-14)
+    assert bool((rings.colatitude.diff() > 0).all())
+    assert int(rings.count.sum()) == sampling.num_nodes
+    assert bool(((phi >= 0) & (phi < 2 * math.pi)).all())
+
+
+def test_poles_are_one_place():
+    pos = spheres.equiangular(5, 8).pos
+    assert pos[:8].unique(dim=0).abs().tolist() == [[0, 0, 1]]
+    assert pos[-8:].unique(dim=0).abs().tolist() == [[0, 0, 1]]
+
+
+def test_icosphere_brings_its_triangles():
+    data = spheres.icosphere(1).to_data(torch.float64)
+    a, b, c = data.pos[data.face]
+    assert bool((torch.linalg.det(torch.stack([a, b, c], dim=1)) > 0).all())  # outward
+    assert "face" not in spheres.healpix(1).to_data()
+
+
+def test_data_in_the_wanted_dtype():
+    data = spheres.fibonacci(7).to_data()
+    assert data.pos.dtype == data.area.dtype == torch.float32
+    assert data.num_nodes == 7
+
+
+def test_rotated():
+    rotation = groups.SO3.random(1, seed=0)[0]
+    sampling = spheres.gauss_legendre(6)
+    moved = sampling.rotated(rotation)
+    torch.testing.assert_close(moved.pos @ rotation, sampling.pos, rtol=0, atol=1e-15)
+    assert moved.rings is None
+    assert max(errors_by_degree(moved, moved.exact_degree)) < 1e-13
+
+
+def test_voronoi_areas_of_a_known_solid_and_of_coincident_points():
+    cube = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)]) / math.sqrt(3)
+    torch.testing.assert_close(spheres.voronoi_area(cube), torch.full((8,), math.pi / 2).double())
+    twice = spheres.voronoi_area(torch.cat([cube, cube[:1]]))
+    torch.testing.assert_close(twice[[0, -1]], torch.full((2,), math.pi / 4).double())
+    assert float(twice.sum()) == pytest.approx(4 * math.pi)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: spheres.healpix(3), "power of 2 as nside, got 3; the next ones are 2 and 4"),
+        (lambda: spheres.healpix(0), "nside must be an integer of at least 1, got 0"),
+        (lambda: spheres.gauss_legendre(0), "nlat must be an integer of at least 1"),
+        (lambda: spheres.gauss_legendre(4, 2.5), "nlon must be an integer of at least 1, got 2.5"),
+        (lambda: spheres.equiangular(1), "nlat must be an integer of at least 2"),
+        (lambda: spheres.fibonacci(True), "n must be an integer"),
+        (lambda: spheres.icosphere(-1), "level must be an integer from 0"),
+        (lambda: spheres.scattered(2 * torch.eye(3)), "node 0 has length 2; move the centre"),
+        (lambda: spheres.scattered(torch.eye(3)), "at least 4 different points, got 3"),
+        (lambda: spheres.scattered(torch.zeros(5, 2)), r"pos must have shape \[N, 3\]"),
+        (lambda: spheres.scattered(torch.full((5, 3), torch.nan)), "pos must be finite"),
+        (lambda: spheres.fibonacci(9).rotated(torch.eye(2)), r"rotation must have shape \[3, 3\]"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_integers_are_no_positions():
+    with pytest.raises(TypeError, match="floating-point"):
+        spheres.scattered(torch.eye(3).long())
