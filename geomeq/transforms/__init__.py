@@ -3,6 +3,7 @@
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
 - :class:`GroupGrid`: a plane group on squares or hexagons, with typed edges.
+- :class:`PlaneGauge`: points and pixels of the plane, with polar coordinates, for gauge layers.
 - :func:`group_levels`: such graphs from fine to coarse. :class:`GraphDropout`: a random subgraph.
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
 - :func:`to_pygsp`, :func:`from_pygsp`: graphs to and from pygsp.
@@ -19,6 +20,7 @@ from .group_levels import group_levels
 from .laplacian import Laplacian
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
+from .plane_gauge import PlaneGauge
 from .pygsp_bridge import from_pygsp, to_pygsp
 from .radial_basis import RadialBasis
 from .steerable_attributes import SteerableAttributes
@@ -32,6 +34,7 @@ __all__ = [
     "Laplacian",
     "NearestGraph",
     "ParticleFeatures",
+    "PlaneGauge",
     "RadialBasis",
     "SteerableAttributes",
     "from_pygsp",
