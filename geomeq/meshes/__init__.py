@@ -7,5 +7,23 @@ flips and mollification change it without moving a vertex. Geometry is computed 
 """
 
 from ._half_edges import HalfEdges, half_edges
+from ._io import from_trimesh, load, save, to_trimesh
+from ._lengths import corner_angles, cotangents, edge_lengths, face_areas, mollify
+from ._vertices import face_normals, vertex_area, vertex_normals
 
-__all__ = ["HalfEdges", "half_edges"]
+__all__ = [
+    "HalfEdges",
+    "corner_angles",
+    "cotangents",
+    "edge_lengths",
+    "face_areas",
+    "face_normals",
+    "from_trimesh",
+    "half_edges",
+    "load",
+    "mollify",
+    "save",
+    "to_trimesh",
+    "vertex_area",
+    "vertex_normals",
+]

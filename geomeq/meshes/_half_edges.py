@@ -162,5 +162,11 @@ def _sort(key: Tensor) -> tuple[Tensor, Tensor]:
     if key.device.type != "cpu":
         ordered = torch.sort(key, stable=True)
         return ordered.indices, ordered.values
-    order = torch.from_numpy(np.argsort(key.numpy(), kind="stable"))  # on one core faster than torch's
+    bits = key.numel().bit_length()
+    if key.numel() and int(key.amax()).bit_length() + bits <= 62:
+        packed = (key << bits | torch.arange(key.numel())).numpy()
+        packed.sort()  # numpy sorts integers an order of magnitude faster than anything gives their order
+        both = torch.from_numpy(packed)
+        return both & ((1 << bits) - 1), both >> bits
+    order = torch.from_numpy(np.argsort(key.numpy(), kind="stable"))
     return order, key[order]

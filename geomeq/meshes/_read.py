@@ -6,6 +6,7 @@ from torch_geometric.data import Data
 
 from .._checks import check_finite, check_shape
 
+LARGEST = 1e150  # the square of a larger coordinate overflows float64
 _CLEAN = "apply geomeq.meshes.clean first"
 
 
@@ -65,7 +66,9 @@ def read_pos(pos: Tensor, name: str = "pos") -> Tensor:
     check_shape(name, pos, "N", 3)
     if pos.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} must be float32 or float64, got {pos.dtype}; convert it with .float() or .double()")
-    check_finite(name, pos.detach(), hint="geomeq.meshes.clean takes such vertices and their faces away")
+    if pos.numel() and not float(pos.detach().abs().amax()) < LARGEST:  # NaN fails the comparison too
+        check_finite(name, pos.detach(), hint="geomeq.meshes.clean takes such vertices and their faces away")
+        raise ValueError(f"{name} has coordinates beyond {LARGEST:g}, their squares overflow; use a larger unit")
     return pos
 
 
