@@ -3,6 +3,7 @@
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
 - :class:`GroupGrid`: a plane group on squares or hexagons, with typed edges.
+- :class:`SphereGauge`: points of the unit sphere, with polar coordinates and transport, for gauge layers.
 - :class:`PlaneGauge`: points and pixels of the plane, with polar coordinates, for gauge layers.
 - :func:`group_levels`: such graphs from fine to coarse. :class:`GraphDropout`: a random subgraph.
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
@@ -23,6 +24,7 @@ from .particle_features import ParticleFeatures
 from .plane_gauge import PlaneGauge
 from .pygsp_bridge import from_pygsp, to_pygsp
 from .radial_basis import RadialBasis
+from .sphere_gauge import SphereGauge
 from .steerable_attributes import SteerableAttributes
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "ParticleFeatures",
     "PlaneGauge",
     "RadialBasis",
+    "SphereGauge",
     "SteerableAttributes",
     "from_pygsp",
     "group_levels",
