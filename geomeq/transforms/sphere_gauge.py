@@ -190,10 +190,11 @@ def _add_loops(
     """Edges with those of length 0 among them, sorted by target and then source."""
     j, i = pairs
     x, y = torch.einsum("eak,ek->ae", frame[i, :2], frame[j, 0])  # e1 of j in the frame of i
+    turn = torch.where(i == j, 0.0, wrap(torch.atan2(y, x)))
     edges = torch.cat([edges, pairs], dim=1)
     order = (edges[1] * len(frame) + edges[0]).argsort()
     polar = torch.cat([polar, polar.new_zeros(len(j), 2)])
-    transport = torch.cat([transport, wrap(torch.atan2(y, x))])
+    transport = torch.cat([transport, turn])
     return edges[:, order], polar[order], transport[order]
 
 
