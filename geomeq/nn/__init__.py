@@ -2,6 +2,8 @@
 
 from .cheb_conv import ChebConv
 from .coset_pool import CosetPool
+from .gauge_conv import GaugeConv
+from .gauge_plan import GaugePlan
 from .graph_pool import GridPool, GridUnpool, IcospherePool, IcosphereUnpool, global_pool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
@@ -23,6 +25,8 @@ __all__ = [
     "ChebConv",
     "CosetPool",
     "FourierFeatures",
+    "GaugeConv",
+    "GaugePlan",
     "GlobalGroupPool",
     "GridPool",
     "GridUnpool",
