@@ -95,8 +95,8 @@ def draw(data: LandSea, predictions: dict[str, Tensor], out: Path) -> None:
     """One turned earth: every true label, and what each network says, seen or not in training."""
     sphere, whole = icosphere(data.level), LandSea(data.level, data.split, len(data), holdout=False, seed=data.seed)
     rows = {"truth": whole.y[0]} | {name: p[0] for name, p in predictions.items()}
-    figure = plot.icosphere_signal(
-        sphere.pos, sphere.face, rows, classes=("sea", "land"), title="Land or sea, from relief without height"
+    figure = plot.sphere_signal(
+        sphere.pos, rows, face=sphere.face, classes=("sea", "land"), title="Land or sea, from relief without height"
     )
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "land_sea.png")

@@ -238,10 +238,10 @@ def cells(axes):
     return next(c for c in axes.collections if isinstance(c, PolyCollection))
 
 
-def test_icosphere_signal_shows_each_vertex_on_one_side():
+def test_sphere_signal_shows_each_vertex_on_one_side():
     value = (MESH.pos[:, 0] > 0).long()  # front of a view from longitude 0
-    figure = plot.icosphere_signal(
-        MESH.pos, MESH.face, value, classes=["far", "near"], colours=["#0000ff", "#ff0000"], centre=0.0, elevation=0.0
+    figure = plot.sphere_signal(
+        MESH.pos, value, classes=["far", "near"], colours=["#0000ff", "#ff0000"], centre=0.0, elevation=0.0
     )
     left, right = figure.axes[:2]
     share = [np.mean(cells(axes).get_facecolors()[:, 0]) for axes in (left, right)]
@@ -252,7 +252,7 @@ def test_icosphere_signal_shows_each_vertex_on_one_side():
 
 
 def test_cells_cover_the_sphere_without_interpolation():
-    from geomeq.plot._icosphere_signal import _cells
+    from geomeq.plot._sphere_signal import _cells
 
     quads, owner = _cells(MESH.pos.numpy(), MESH.face.numpy())
     nearest = np.argmax(quads.mean(axis=1) @ MESH.pos.numpy().T, axis=1)
@@ -266,12 +266,12 @@ def test_cells_cover_the_sphere_without_interpolation():
 
 def test_signs_get_a_scale_that_is_white_at_zero_and_rows_share_it():
     value = MESH.pos[:, 2]
-    figure = plot.icosphere_signal(MESH.pos, MESH.face, {"a": value, "b": 0.5 * value}, label="height (m)", title="t")
+    figure = plot.sphere_signal(MESH.pos, {"a": value, "b": 0.5 * value}, face=MESH.face, label="height (m)", title="t")
     assert len(figure.axes) == 5
     assert {"a", "b", "t", "height (m)"} <= set(texts(figure))
     top = [cells(figure.axes[k]).get_facecolors().min(axis=1).min() for k in (0, 2)]
     assert top[0] < top[1]  # half the value, half the colour
-    assert rendered(plot.icosphere_signal(MESH.pos, MESH.face, value.abs() + 1)).std() > 5
+    assert rendered(plot.sphere_signal(MESH.pos, value.abs() + 1)).std() > 5
 
 
 @pytest.mark.parametrize(
@@ -288,4 +288,4 @@ def test_signs_get_a_scale_that_is_white_at_zero_and_rows_share_it():
 def test_bad_signals_say_what_is_wrong(change, message):
     arguments = {"pos": MESH.pos, "face": MESH.face, "value": torch.zeros(162)} | change
     with pytest.raises(ValueError, match=message):
-        plot.icosphere_signal(**arguments)
+        plot.sphere_signal(**arguments)
