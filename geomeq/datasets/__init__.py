@@ -5,6 +5,7 @@ from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._images import ImageDataset
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
 from geomeq.datasets._scores import weighted_f1, weighted_iou
+from geomeq.datasets.deformed_spheres import DeformedSpheres
 from geomeq.datasets.digits import Digits
 from geomeq.datasets.fashion_mnist import FashionMNIST
 from geomeq.datasets.land_sea import LandSea, land_mask, topography
@@ -18,6 +19,7 @@ __all__ = [
     "MD",
     "QM9",
     "BundledFile",
+    "DeformedSpheres",
     "Digits",
     "FashionMNIST",
     "ImageDataset",
