@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +14,18 @@ from torch_geometric.data import Data
 from ._read import read_mesh
 
 FORMATS = ("glb", "obj", "off", "ply", "stl")
+# what keeps trimesh from dropping vertices and from copying them for the sake of textures
+_LITERAL: dict[str, dict[str, Any]] = {"obj": {"maintain_order": True}, "ply": {"fix_texture": False}}
 
 
 def load(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Data:
     """Reads a triangle mesh.
 
     Vertices and faces keep the numbers they have in the file: nothing is merged, dropped or turned. Polygons are cut
-    into triangles. Several bodies in one file (GLB) are put one after the other, each where the scene puts it. An STL
-    file lists triangles without saying which corners are the same point: corners with exactly equal coordinates become
-    one vertex, in order of first appearance. In OBJ files a vertex is a ``v`` line; seams of texture and normals are
-    not followed.
+    into triangles. Several bodies in one file (GLB) are put one after the other, in the order in which the file lists
+    them, each where the scene puts it. An STL file lists triangles without saying which corners are the same point:
+    corners with exactly equal coordinates become one vertex, in order of first appearance. In OBJ files a vertex is a
+    ``v`` line; objects, materials and the seams of texture and normals are not followed.
 
     Args:
         path: A PLY, OBJ, OFF, STL or GLB file, told by its suffix.
@@ -47,13 +51,14 @@ def load(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Da
     if not path.is_file():
         raise FileNotFoundError(f"there is no mesh file {path}")
     try:
-        # no merging and no dropping, and in OBJ no copies of vertices for the sake of textures
-        scene = trimesh.load_scene(path, file_type=suffix, process=False, maintain_order=True)
+        scene = trimesh.load_scene(_open(path, suffix), file_type=suffix, **_LITERAL.get(suffix, {}), process=False)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as {suffix.upper()}: {error}") from error
     pos, face = _gather(scene)
     if face.shape[1] == 0:
         raise ValueError(f"{path} holds {len(pos)} points and no faces; a mesh needs triangles")
+    if face.min() < 0 or face.max() >= len(pos):
+        raise ValueError(f"{path} names vertices {face.min()}..{face.max()}, but has {len(pos)}; the file is damaged")
     if suffix == "stl":
         pos, face = _merge_soup(pos, face)
     return Data(pos=torch.from_numpy(pos).to(dtype), face=torch.from_numpy(face))
@@ -62,7 +67,7 @@ def load(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Da
 def save(data: Data, path: str | os.PathLike[str]) -> None:
     """Writes a triangle mesh; vertices and faces keep their numbers (except in STL, which stores none).
 
-    PLY, OBJ and OFF keep float64 positions; STL and GLB store float32.
+    OBJ and OFF keep float64 positions; PLY, STL and GLB store float32.
 
     Args:
         data: Holds ``pos`` ``[N, 3]`` and ``face`` ``[3, F]``.
@@ -121,9 +126,34 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
+def _open(path: Path, suffix: str) -> BytesIO:
+    content = path.read_bytes()
+    return BytesIO(_bare_obj(content.decode(errors="replace")).encode() if suffix == "obj" else content)
+
+
+def _bare_obj(text: str) -> str:
+    """The ``v`` and ``f`` lines of an OBJ file, without textures and normals, negative numbers resolved.
+
+    Otherwise trimesh copies vertices at seams, reorders faces by material, and reads -1 as the last vertex of the file.
+    """
+    lines, count = [], 0
+    for line in text.replace("\\\n", " ").splitlines():
+        key, *words = line.split() or [""]
+        if key == "v":
+            count += 1
+            lines.append(" ".join(["v", *words[:3]]))
+        elif key == "f":
+            corners = [int(word.split("/", 1)[0]) for word in words]
+            if 0 in corners:
+                raise ValueError(f"the face {line.strip()!r} names vertex 0, but OBJ counts from 1")
+            lines.append(" ".join(["f", *(str(c if c > 0 else count + 1 + c) for c in corners)]))
+    return "\n".join(lines)
+
+
 def _gather(scene: trimesh.Scene) -> tuple[np.ndarray, np.ndarray]:
     """Positions ``[N, 3]`` and faces ``[3, F]`` of all bodies of a scene, placed, one after the other."""
-    parts: Sequence = scene.dump() if scene.geometry else []
+    rank = {name: number for number, name in enumerate(scene.geometry)}
+    parts: Sequence = sorted(scene.dump(), key=lambda part: rank[part.metadata["name"]]) if rank else []
     meshes = [part for part in parts if isinstance(part, trimesh.Trimesh)]
     others = [part for part in parts if not isinstance(part, trimesh.Trimesh) and not meshes]
     pos = [np.asarray(part.vertices, dtype=np.float64).reshape(-1, 3) for part in meshes or others]
