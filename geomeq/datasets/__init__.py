@@ -5,6 +5,7 @@ from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._images import ImageDataset
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
 from geomeq.datasets._scores import weighted_f1, weighted_iou
+from geomeq.datasets.bodies import Bodies
 from geomeq.datasets.deformed_spheres import DeformedSpheres
 from geomeq.datasets.digits import Digits
 from geomeq.datasets.fashion_mnist import FashionMNIST
@@ -18,6 +19,7 @@ from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
 __all__ = [
     "MD",
     "QM9",
+    "Bodies",
     "BundledFile",
     "DeformedSpheres",
     "Digits",

