@@ -6,24 +6,43 @@ edges alone: such functions take ``face`` and ``length`` ``[3 F]``, the length o
 flips and mollification change it without moving a vertex. Geometry is computed in float64.
 """
 
+from ._fans import Fans, fan_angles, fans, one_ring
+from ._frames import any_frames, project, projected_frames, projected_transport, tangent_frames, turn_frames
+from ._geodesic import nearest_nodes, path_log
 from ._half_edges import HalfEdges, half_edges
 from ._io import from_trimesh, load, save, to_trimesh
 from ._lengths import corner_angles, cotangents, edge_lengths, face_areas, mollify
+from ._log_map import LogMap
+from ._vector_heat import vector_heat_log
 from ._vertices import face_normals, vertex_area, vertex_normals
 
 __all__ = [
+    "Fans",
     "HalfEdges",
+    "LogMap",
+    "any_frames",
     "corner_angles",
     "cotangents",
     "edge_lengths",
     "face_areas",
     "face_normals",
+    "fan_angles",
+    "fans",
     "from_trimesh",
     "half_edges",
     "load",
     "mollify",
+    "nearest_nodes",
+    "one_ring",
+    "path_log",
+    "project",
+    "projected_frames",
+    "projected_transport",
     "save",
+    "tangent_frames",
     "to_trimesh",
+    "turn_frames",
+    "vector_heat_log",
     "vertex_area",
     "vertex_normals",
 ]
