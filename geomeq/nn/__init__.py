@@ -2,8 +2,11 @@
 
 from .cheb_conv import ChebConv
 from .coset_pool import CosetPool
+from .fourier_nonlinearity import FourierNonlinearity
 from .gauge_conv import GaugeConv
+from .gauge_linear import GaugeLinear
 from .gauge_plan import GaugePlan
+from .gauge_pool import GaugePool, GaugeUnpool
 from .graph_pool import GridPool, GridUnpool, IcospherePool, IcosphereUnpool, global_pool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
@@ -12,9 +15,11 @@ from .group_pool2d import AntiAliasedPool2d, GlobalGroupPool, GroupPool, Restric
 from .legal_size import check_stride, is_legal_stride, legal_size
 from .lifting import from_batch, lift, project, to_batch
 from .metric import LearnableMetric
+from .norm_gate import NormGate, NormReLU
 from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
+from .so2_norm import GaugeDropout, SO2BatchNorm
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
@@ -25,8 +30,13 @@ __all__ = [
     "ChebConv",
     "CosetPool",
     "FourierFeatures",
+    "FourierNonlinearity",
     "GaugeConv",
+    "GaugeDropout",
+    "GaugeLinear",
     "GaugePlan",
+    "GaugePool",
+    "GaugeUnpool",
     "GlobalGroupPool",
     "GridPool",
     "GridUnpool",
@@ -38,10 +48,13 @@ __all__ = [
     "IcosphereUnpool",
     "LearnableMetric",
     "LiftingConv2d",
+    "NormGate",
+    "NormReLU",
     "Pointwise",
     "RestrictGroup",
     "SEConv",
     "SEGNNConv",
+    "SO2BatchNorm",
     "SpatialPool2d",
     "SteerableBatchNorm",
     "SteerableGate",

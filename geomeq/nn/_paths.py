@@ -64,6 +64,13 @@ class Constant:
         self._made = {(value.device, value.dtype): value}
         self._value = value
 
+    def on(self, device: torch.device) -> Tensor:
+        """The array in its own dtype on a device."""
+        key = (device, self._value.dtype)
+        if key not in self._made:
+            self._made[key] = self._value.to(device=device)
+        return self._made[key]
+
     def like(self, other: Tensor) -> Tensor:
         """The array in the dtype and on the device of ``other``."""
         key = (other.device, other.dtype)
