@@ -14,6 +14,10 @@ from ._log_map import LogMap, sorted_pairs
 BOUNDARIES = ("plain", "flat")
 
 
+class NotManifold(ValueError):
+    """The triangles around some edge or vertex do not form one oriented fan."""
+
+
 @dataclass(frozen=True)
 class Fans:
     """What the fan of triangles around each vertex says about its tangent plane.
@@ -53,8 +57,9 @@ def fans(he: HalfEdges, length: Tensor, boundary: str = "plain") -> Fans:
         The fans, float64.
 
     Raises:
-        ValueError: If an edge has more than two triangles or two that disagree about their orientation, if several
-            fans meet at a vertex, or if ``boundary`` is unknown.
+        NotManifold: (a ``ValueError``) If an edge has more than two triangles or two that disagree about their
+            orientation, or if several fans meet at a vertex.
+        ValueError: If ``boundary`` is unknown.
 
     Source: Knoeppel et al. (2013), Globally optimal direction fields, https://doi.org/10.1145/2461912.2462005
     """
@@ -143,10 +148,11 @@ def _require_manifold(he: HalfEdges) -> None:
         return
     many, against = he.nonmanifold_edge, he.inconsistent_edge
     bad = (many | against).nonzero().flatten()
-    raise ValueError(
+    raise NotManifold(
         f"fans need an oriented manifold, but {int(many.sum())} edges have more than two triangles and "
-        f"{int(against.sum())} edges have two that disagree about their orientation (the first joins vertices "
-        f"{he.edges[:, bad[0]].tolist()}); try geomeq.meshes.orient, or transforms.MeshGauge(method='projected')"
+        f"{int(against.sum())} have two that disagree about their orientation (the first of them joins vertices "
+        f"{he.edges[:, bad[0]].tolist()}); geomeq.meshes.orient repairs orientation where that is possible, "
+        "transforms.MeshGauge(method='projected') does without"
     )
 
 
@@ -184,7 +190,7 @@ def _walk(he: HalfEdges, corner: Tensor, start: Tensor) -> Tensor:
 
 
 def _reject_vertices(vertices: Tensor) -> None:
-    raise ValueError(
+    raise NotManifold(
         f"several fans of triangles meet at {vertices.numel()} non-manifold vertices, the first is {int(vertices[0])}; "
         "split them, or use transforms.MeshGauge(method='projected')"
     )

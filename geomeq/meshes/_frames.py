@@ -23,8 +23,9 @@ def any_frames(normal: Tensor) -> Tensor:
         Rows e1, e2, n, ``[N, 3, 3]``.
 
     Example:
-        >>> any_frames(torch.tensor([[0.0, 0.0, 1.0]]))[0].tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        >>> frame = any_frames(torch.tensor([[0.0, 0.6, 0.8]]))[0]
+        >>> bool(torch.allclose(frame @ frame.t(), torch.eye(3), atol=1e-6)), round(float(torch.linalg.det(frame)), 5)
+        (True, 1.0)
     """
     x, y, z = normal.unbind(1)
     sign = torch.where(z < 0, -torch.ones_like(z), torch.ones_like(z))

@@ -19,6 +19,7 @@ from .group_graph import GroupGraph
 from .group_grid import GroupGrid
 from .group_levels import group_levels
 from .laplacian import Laplacian
+from .mesh_gauge import MeshGauge
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
 from .plane_gauge import PlaneGauge
@@ -34,6 +35,7 @@ __all__ = [
     "GroupGraph",
     "GroupGrid",
     "Laplacian",
+    "MeshGauge",
     "NearestGraph",
     "ParticleFeatures",
     "PlaneGauge",
