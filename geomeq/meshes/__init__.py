@@ -6,6 +6,8 @@ edges alone: such functions take ``face`` and ``length`` ``[3 F]``, the length o
 flips and mollification change it without moving a vertex. Geometry is computed in float64.
 """
 
+from ._clean import clean
+from ._connect import euler_characteristic
 from ._fans import Fans, fan_angles, fans, one_ring
 from ._frames import any_frames, project, projected_frames, projected_transport, tangent_frames, turn_frames
 from ._geodesic import nearest_nodes, path_log
@@ -13,6 +15,8 @@ from ._half_edges import HalfEdges, half_edges
 from ._io import from_trimesh, load, save, to_trimesh
 from ._lengths import corner_angles, cotangents, edge_lengths, face_areas, mollify
 from ._log_map import LogMap
+from ._orient import orient
+from ._report import MeshReport, inspect
 from ._vector_heat import vector_heat_log
 from ._vertices import face_normals, vertex_area, vertex_normals
 
@@ -20,20 +24,25 @@ __all__ = [
     "Fans",
     "HalfEdges",
     "LogMap",
+    "MeshReport",
     "any_frames",
+    "clean",
     "corner_angles",
     "cotangents",
     "edge_lengths",
+    "euler_characteristic",
     "face_areas",
     "face_normals",
     "fan_angles",
     "fans",
     "from_trimesh",
     "half_edges",
+    "inspect",
     "load",
     "mollify",
     "nearest_nodes",
     "one_ring",
+    "orient",
     "path_log",
     "project",
     "projected_frames",
