@@ -2,6 +2,8 @@
 
 from .cheblienet import ChebLieNet, ChebLieNetConfig
 from .gcnn import GCNN, GCNNConfig
+from .gem_cnn import GEMCNN, GEMCNNConfig
+from .harmonic_net import HarmonicNet, HarmonicNetConfig
 from .implicit_bias import (
     DirectionFit,
     FourierRank,
@@ -20,12 +22,16 @@ from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 
 __all__ = [
     "GCNN",
+    "GEMCNN",
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
     "DirectionFit",
     "FourierRank",
     "GCNNConfig",
+    "GEMCNNConfig",
+    "HarmonicNet",
+    "HarmonicNetConfig",
     "LinearGCNN",
     "LinearMLP",
     "Potential",

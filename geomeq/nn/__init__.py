@@ -3,10 +3,14 @@
 from .cheb_conv import ChebConv
 from .coset_pool import CosetPool
 from .fourier_nonlinearity import FourierNonlinearity
+from .gauge_attention import GaugeAttention
 from .gauge_conv import GaugeConv
+from .gauge_conv2d import GaugeConv2d
 from .gauge_linear import GaugeLinear
 from .gauge_plan import GaugePlan
 from .gauge_pool import GaugePool, GaugeUnpool
+from .gauge_pool2d import GaugePool2d
+from .gauge_res_block import GaugeResBlock
 from .graph_pool import GridPool, GridUnpool, IcospherePool, IcosphereUnpool, global_pool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
@@ -31,11 +35,15 @@ __all__ = [
     "CosetPool",
     "FourierFeatures",
     "FourierNonlinearity",
+    "GaugeAttention",
     "GaugeConv",
+    "GaugeConv2d",
     "GaugeDropout",
     "GaugeLinear",
     "GaugePlan",
     "GaugePool",
+    "GaugePool2d",
+    "GaugeResBlock",
     "GaugeUnpool",
     "GlobalGroupPool",
     "GridPool",
