@@ -19,6 +19,7 @@ from .implicit_bias import (
 from .linear_gcnn import LinearGCNN, LinearMLP
 from .potential import Potential, PotentialOutput
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
+from .spin_net import SpinNet, SpinNetConfig
 
 __all__ = [
     "GCNN",
@@ -37,6 +38,8 @@ __all__ = [
     "Potential",
     "PotentialOutput",
     "SEGNNConfig",
+    "SpinNet",
+    "SpinNetConfig",
     "balanced_irreps",
     "effective_rank",
     "fit_direction",

@@ -17,6 +17,7 @@ SAMPLINGS = {
     "equiangular, even": lambda: spheres.equiangular(8, 20),
     "equiangular, two rows": lambda: spheres.equiangular(2, 4),
     "healpix": lambda: spheres.healpix(4),
+    "healpix, ring weights": lambda: spheres.healpix(4, "ring"),
     "icosphere": lambda: spheres.icosphere(2),
     "fibonacci": lambda: spheres.fibonacci(301),
     "scattered": lambda: spheres.scattered(groups.S2.random(200, seed=3)),
@@ -74,6 +75,18 @@ def test_healpix_children_surround_their_parent():
     mean = fine.pos.view(-1, 4, 3).mean(dim=1)
     distance = groups.S2.distance(coarse.pos, mean / mean.norm(dim=1, keepdim=True))
     assert float(distance.max()) < 0.2 * coarse.spacing
+
+
+@pytest.mark.parametrize("nside", [1, 2, 8, 32])
+def test_ring_weights_integrate_polynomials_in_z_exactly(nside):
+    equal, ring = spheres.healpix(nside), spheres.healpix(nside, "ring")
+    for degree in range(3 * nside + 1):
+        legendre = torch.special.legendre_polynomial_p(ring.pos[:, 2], torch.tensor(degree))
+        assert float((ring.area * legendre).sum()) == pytest.approx(4 * math.pi * (degree == 0), abs=1e-12)
+    assert float((ring.area / equal.area - 1).abs().max()) < (0.18 if nside > 1 else 0.26)
+    assert len((ring.area / equal.area).round(decimals=9).unique()) <= 2 * nside
+    if nside >= 8:
+        assert max(errors_by_degree(ring, 6)) < 0.05 * max(errors_by_degree(equal, 6))
 
 
 def test_healpix_known_points():
@@ -134,6 +147,7 @@ def test_voronoi_areas_of_a_known_solid_and_of_coincident_points():
     ("call", "message"),
     [
         (lambda: spheres.healpix(3), "power of 2 as nside, got 3; the next ones are 2 and 4"),
+        (lambda: spheres.healpix(2, "pixel"), "weights must be 'equal' or 'ring', got 'pixel'"),
         (lambda: spheres.healpix(0), "nside must be an integer of at least 1, got 0"),
         (lambda: spheres.gauss_legendre(0), "nlat must be an integer of at least 1"),
         (lambda: spheres.gauss_legendre(4, 2.5), "nlon must be an integer of at least 1, got 2.5"),
