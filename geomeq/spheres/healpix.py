@@ -23,9 +23,9 @@ def healpix(nside: int, weights: Literal["equal", "ring"] = "equal") -> Sampling
 
     Args:
         nside: Pixels along the side of a face, a power of 2.
-        weights: ``"equal"``: the area of a pixel. ``"ring"``: one weight per ring, at most 18 % from that (25 % for ``nside=1``), such that
-            polynomials in z are integrated exactly to degree ``3 nside``; the others are too unless the order is a
-            multiple of 4. Errors of smooth kernels become about ten times smaller.
+        weights: ``"equal"``: the area of a pixel. ``"ring"``: one weight per ring, at most a fifth from that (a
+            quarter for ``nside=1``), such that polynomials in z are integrated exactly to degree ``3 nside``; so are
+            others unless their order is a multiple of 4. Errors of smooth kernels become about ten times smaller.
 
     Raises:
         ValueError: If ``nside`` is not a power of 2, or there are no such weights.
