@@ -52,7 +52,7 @@ class KernelPowers:
         device = weight.device
         sign = (row_sign[:, None] * column_sign).to(device, weight.dtype)
         turned = weight.index_select(-2, row.to(device)).index_select(-1, column.to(device)) * sign
-        return (weight - turned) / 2, (weight + turned) / 2
+        return (weight + turned) / 2, (weight - turned) / 2  # turned = -i B i
 
     def by_power(self, weight: Tensor) -> dict[int, Tensor]:
         """``B = sum_p B_p`` with the entries of ``B_p`` multiplied by ``(r / cutoff)^p`` in the kernel."""
@@ -153,6 +153,4 @@ class SelfWeights:
 
     def matrix(self, weight: Tensor) -> Tensor:
         """The matrix ``[dim_out, dim_in]`` of the numbers ``[numel]``."""
-        if self.numel == 0:
-            return weight.new_zeros(self.index.shape)
         return weight[self.index.to(weight.device)] * self.sign.to(weight)

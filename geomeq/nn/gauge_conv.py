@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_shape
 from geomeq.groups import SO2Irreps
+from geomeq.ops._gauge_sum import gauge_mix
 
 from ._gauge_kernel import KernelPowers, SelfWeights, column_orders, edge_messages
 from ._gauge_radial import check_rings
 from .gauge_plan import WEIGHTS, GaugePlan, cached_plan
 
-PATHS = ("auto", "edge")
+PATHS = ("auto", "edge", "moments")
 Types = SO2Irreps | str | Iterable[tuple[int, int]]
 
 
@@ -42,9 +43,9 @@ class GaugeConv(nn.Module):
         cutoff: Radius of the kernel :math:`r_c`, in the unit of ``polar[:, 0]``; ``None`` only for one constant ring.
         weight: Weights of neighbours, see :class:`GaugePlan`.
         basis: ``"hat"`` or ``"smooth"``.
-        self_interaction: Whether there is :math:`K_{self}`.
+        self_interaction: Whether there is :math:`K_{self}` (none where no order occurs on both sides).
         edge_bias: Whether messages have a bias: the same as one more scalar input that is 1 everywhere.
-        bias: Whether outputs of order 0 have a bias.
+        bias: Whether outputs of order 0, if any, have a bias.
         path: As above.
 
     Attributes:
@@ -66,6 +67,9 @@ class GaugeConv(nn.Module):
     """
 
     _scalars: Tensor
+    _sorted_in: Tensor | None
+    _sorted_out: Tensor | None
+    _restore_out: Tensor | None
 
     def __init__(
         self,
@@ -92,9 +96,17 @@ class GaugeConv(nn.Module):
         self._self = SelfWeights(self.types_in, self.types_out)
         scalars = (column_orders(self.types_out) == 0).nonzero().squeeze(1)
         self.register_buffer("_scalars", scalars, persistent=False)
+        self._layouts = [[n for mul, order in types.regroup() for n in (order, mul)] for types in self._types]
+        sorted_in, sorted_out = (_sorting(types) for types in self._types)
+        self.register_buffer("_sorted_in", sorted_in, persistent=False)
+        self.register_buffer("_sorted_out", sorted_out, persistent=False)
+        restore = None if sorted_out is None else sorted_out.argsort()
+        self.register_buffer("_restore_out", restore, persistent=False)
         self.weight = nn.Parameter(torch.empty(rings, self.types_out.dim, self.types_in.dim))
-        self.self_weight = nn.Parameter(torch.empty(self._self.numel)) if self_interaction else None
-        self.bias = nn.Parameter(torch.empty(len(scalars))) if bias else None
+        self.self_weight = (
+            nn.Parameter(torch.empty(self._self.numel)) if self_interaction and self._self.numel else None
+        )
+        self.bias = nn.Parameter(torch.empty(len(scalars))) if bias and len(scalars) else None
         self.edge_bias = nn.Parameter(torch.empty(rings, self.types_out.dim)) if edge_bias else None
         self.reset_parameters()
 
@@ -227,6 +239,8 @@ class GaugeConv(nn.Module):
         if self.edge_bias is not None:  # one more scalar input, 1 everywhere
             x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
             weight = torch.cat([weight, self.edge_bias.unsqueeze(-1)], dim=-1)
+        if self.path == "moments" or (self.path == "auto" and plan.is_fixed):
+            return self._moments(x, weight, plan)
         return edge_messages(
             x,
             weight,
@@ -239,9 +253,28 @@ class GaugeConv(nn.Module):
             self._powers,
         )
 
+    def _moments(self, x: Tensor, weight: Tensor, plan: GaugePlan) -> Tensor:
+        """The fast engine, in the layout of ``SO2Irreps.regroup``."""
+        if self._sorted_in is not None:
+            x, weight = x.index_select(-1, self._sorted_in), weight.index_select(-1, self._sorted_in)
+        if self._sorted_out is not None:
+            weight = weight.index_select(-2, self._sorted_out)
+        there, back = plan.tables(*(tuple(self._layouts[i][::2]) for i in (0, 1)))
+        lead, batch = x.shape[:-2], x.shape[:-2].numel()
+        by_node = x.reshape(batch, *x.shape[-2:]).transpose(0, 1).contiguous()
+        out = gauge_mix(by_node, weight, there, back, *self._layouts, plan.ratio is not None, "auto")
+        out = out.transpose(0, 1).reshape(*lead, plan.num_nodes, self.types_out.dim)
+        return out if self._restore_out is None else out.index_select(-1, self._restore_out)
+
     def extra_repr(self) -> str:
         """Types and settings."""
         return (
             f"{self.types_in} -> {self.types_out}, rings={self.rings}, cutoff={self.cutoff}, "
             f"weight={self.weighting!r}, basis={self.basis!r}, path={self.path!r}"
         )
+
+
+def _sorting(types: SO2Irreps) -> Tensor | None:
+    """Columns that sort a feature by order; ``None`` where they are sorted."""
+    columns = types.permutation()
+    return None if torch.equal(columns, torch.arange(types.dim)) else columns

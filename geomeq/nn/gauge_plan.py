@@ -11,6 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.groups._lasting import lasting
+from geomeq.ops._gauge_sum import gauge_table
 
 from ._gauge_radial import check_rings, is_inside, ring_profiles
 
@@ -86,6 +87,7 @@ class GaugePlan(nn.Module):
         }
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor, persistent=False)
+        self._made: dict[str, int] = {}
 
     @property
     def num_edges(self) -> int:
@@ -96,6 +98,29 @@ class GaugePlan(nn.Module):
     def is_fixed(self) -> bool:
         """Whether no gradient has to reach the geometry."""
         return not any(t is not None and t.requires_grad for t in (self.angle, self.transport, self.radial, self.ratio))
+
+    def tables(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+        """The tables of ``ops._gauge_sum`` for layers between these orders, there and back; made when first asked for."""
+        return self._table(orders_in, orders_out, False), self._table(orders_out, orders_in, True)
+
+    def _table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool) -> list[Tensor]:
+        name = "_".join(("back" if back else "there", *map(str, orders_in), "to", *map(str, orders_out)))
+        if name not in self._made:
+            made = lasting(self._make_table)(orders_in, orders_out, back)
+            if torch.compiler.is_compiling():
+                return made
+            for number, tensor in enumerate(made):
+                self.register_buffer(f"{name}_{number}", tensor, persistent=False)
+            self._made[name] = len(made)
+        return [getattr(self, f"{name}_{number}") for number in range(self._made[name])]
+
+    def _make_table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool) -> list[Tensor]:
+        # the reversed graph reads the same with phi - theta for phi and -theta for theta
+        angle = self.angle - self.transport if back else self.angle
+        transport = -self.transport if back else self.transport
+        turn = transport - angle if self.ratio is None else transport
+        edge_index = self.edge_index.flip(0) if back else self.edge_index
+        return gauge_table(edge_index, self.num_nodes, angle, turn, self.radial, self.ratio, orders_in, orders_out)
 
     def extra_repr(self) -> str:
         """Sizes and settings."""

@@ -1,0 +1,259 @@
+"""Gauge-equivariant sums: transport and rotation, moments over neighbours and their mixing, block by block.
+
+The layer is one trilinear form in the features, the cotangents and the matrices,
+
+    T(x, g, B) = sum_e w_e <rho_out(-phi_e) g_i, sum_k f_k(r_e) B_k rho_in(theta_e - phi_e) x_j>,
+
+which reads the same from both ends of an edge: exchanged ends are the reversed graph, with ``phi - theta`` for ``phi``,
+``-theta`` for ``theta`` and the transposed matrices. So two operators close under differentiation to any order: the
+value (the derivative by ``g``), and the derivatives by ``x`` and ``B`` in one pass over the reversed graph.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomeq.ops._gauge_mix import Mixer, harmonics, layout_slices, make_mixer
+from geomeq.ops._kernels import choose_path, weighted_rows
+
+# Numbers per block of moments: 4 MiB of float32 stay near a core. See ``stencil_linear``.
+_BLOCK = 1 << 20
+
+
+def gauge_table(
+    edge_index: Tensor,
+    num_targets: int,
+    angle: Tensor,
+    turn: Tensor,
+    radial: Tensor,
+    ratio: Tensor | None,
+    orders_in: Sequence[int],
+    orders_out: Sequence[int],
+) -> list[Tensor]:
+    r"""What one direction of a graph needs for these orders: its edges by target, their coefficients and phases.
+
+    Args:
+        edge_index: Source and target, ``[2, E]``, any order.
+        num_targets: Number of nodes.
+        angle: :math:`\varphi` ``[E]``: coefficients hold cosines and sines of its multiples.
+        turn: Angle by which features are turned before they are summed, ``[E]``.
+        radial: Profiles times weights, ``[E, R]``.
+        ratio: ``r / cutoff`` ``[E]`` where multiples ``q`` of the angle come with its power ``q``, else ``None``.
+        orders_in: Of the features.
+        orders_out: Of the result.
+
+    Returns:
+        ``first_edge`` ``[N + 1]``, ``source`` ``[E]``, ``phase`` ``[E, orders above 0, 2]``, and rows (i, k) over the
+        sorted edges: ``ptr`` ``[N * K + 1]``, ``col`` ``[E * K]``, ``coef`` ``[E * K]``.
+    """
+    source, target = edge_index.long()
+    num_edges, device = source.numel(), source.device
+    order = torch.argsort(target, stable=True)
+    target = target[order]
+    first_edge = torch.searchsorted(target, torch.arange(num_targets + 1, device=device))
+    values = _coefficients(angle, radial, ratio, harmonics(tuple(orders_in), tuple(orders_out), ratio is not None))
+    above = torch.tensor([n for n in orders_in if n], dtype=turn.dtype, device=device)
+    turns = turn[order, None] * above
+    phase = torch.stack([turns.cos(), turns.sin()], dim=-1)
+
+    # entry (e, k) of target i: after all rows of earlier targets, after k rows of i, at e's rank among the edges of i
+    num_rows = values.size(1)
+    degree, k = first_edge.diff(), torch.arange(num_rows, device=device)
+    here = torch.arange(num_edges, device=device)
+    start, each = first_edge[target], degree[target]
+    position = (start * (num_rows - 1) + here)[:, None] + each[:, None] * k
+    coef = torch.empty_like(values).view(-1).index_copy_(0, position.view(-1), values[order].reshape(-1))
+    dtype = torch.int32 if max(num_edges, num_targets) * max(num_rows, 1) < 2**31 else torch.int64
+    col = torch.empty(num_edges * num_rows, dtype=dtype, device=device)
+    col.index_copy_(0, position.view(-1), here.to(dtype)[:, None].expand(-1, num_rows).reshape(-1))
+    ptr = (first_edge[:-1, None] * num_rows + degree[:, None] * k).view(-1)
+    ptr = torch.cat([ptr, ptr.new_full((1,), num_edges * num_rows)]).to(dtype)
+    return [first_edge, source[order], phase, ptr, col, coef]
+
+
+def _coefficients(angle: Tensor, radial: Tensor, ratio: Tensor | None, multiples: Sequence[int]) -> Tensor:
+    """``[E, K]`` in the order (multiple, cosine or sine, ring)."""
+    columns = []
+    for q in multiples:
+        profile = radial if ratio is None or q == 0 else radial * (ratio**q)[:, None]
+        columns += [profile * turned(q * angle)[:, None] for turned in (torch.cos, torch.sin)] if q else [profile]
+    return torch.cat(columns, dim=1) if columns else radial[:, :0]
+
+
+def _blocks(first_edge: Tensor, numbers_per_node: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of nodes and the edges that end there; one block on devices where splitting only costs time."""
+    num_nodes = first_edge.numel() - 1
+    on_cpu = first_edge.device.type == "cpu"
+    block = _BLOCK if torch.get_num_threads() == 1 else 4 * _BLOCK
+    step = max(16, block // max(numbers_per_node, 1)) if on_cpu else max(num_nodes, 1)
+    bounds = [*range(0, num_nodes, step), num_nodes]
+    edges = first_edge[bounds].tolist()
+    for i in range(len(bounds) - 1):
+        yield slice(bounds[i], bounds[i + 1]), slice(edges[i], edges[i + 1])
+
+
+def _moments(table: Sequence[Tensor], nodes: slice, edges: slice, x: Tensor, mixer: Mixer, path: str) -> Tensor:
+    """The moments of some nodes: ``x`` ``[N, B, F]`` to ``[n * B, K, F]``."""
+    _, source, phase, ptr, col, coef = table
+    num_rows, (_, batch, width) = mixer.num_rows, x.shape
+    turned = _turned(x.index_select(0, source[edges]), phase[edges], mixer)
+    entries = slice(edges.start * num_rows, edges.stop * num_rows)
+    offsets = ptr[nodes.start * num_rows : nodes.stop * num_rows + 1] - entries.start
+    path = choose_path(x.device, x.dtype, batch * width) if path == "auto" else path
+    sums = weighted_rows(offsets, col[entries] - edges.start, coef[entries], turned.flatten(1), path)
+    sums = sums.view(nodes.stop - nodes.start, num_rows, batch, width)
+    return sums.transpose(1, 2).reshape(-1, num_rows, width)
+
+
+def _turned(x: Tensor, phase: Tensor, mixer: Mixer) -> Tensor:
+    """Turns gathered features ``[e, B, F]`` in place; phases of the orders above 0 are ``[e, orders, 2]``."""
+    above = [columns for order, columns in layout_slices(mixer.into).items() if order]
+    for number, columns in enumerate(above):
+        # complex numbers stay inside the operator: compilers never see them, and one product replaces six
+        part, turn = x[..., columns].unflatten(-1, (-1, 2)), torch.view_as_complex(phase[:, number])[:, None, None]
+        if x.size(-1) % 2 or columns.start % 2:  # such rows cannot be read as complex numbers in place
+            part.copy_(torch.view_as_real(torch.view_as_complex(part.contiguous()).mul_(turn)))
+        else:
+            torch.view_as_complex(part).mul_(turn)
+    return x
+
+
+@torch.library.custom_op("geomeq::gauge_mix", mutates_args=())
+def gauge_mix(
+    x: Tensor,
+    weight: Tensor,
+    there: Sequence[Tensor],
+    back: Sequence[Tensor],
+    layout_in: Sequence[int],
+    layout_out: Sequence[int],
+    powers: bool,
+    path: str,
+) -> Tensor:
+    """The gauge-equivariant sum.
+
+    Args:
+        x: ``[N, B, F]``, orders rising, (field, component) within an order.
+        weight: Matrices, ``[R, F_out, F]``.
+        there: ``gauge_table`` of the graph.
+        back: ``gauge_table`` of the reversed graph.
+        layout_in: Orders and numbers of fields of ``x``: (order, count, order, count, ...), orders rising.
+        layout_out: The same of the result.
+        powers: Whether terms carry powers of the radius.
+        path: ``"auto"``, ``"bag"`` or ``"csr"``.
+
+    Returns:
+        ``[N, B, F_out]``.
+    """
+    mixer = make_mixer(layout_in, layout_out, weight.size(0), powers)
+    batch, width = x.size(1), weight.size(1)
+    out = x.new_zeros(there[0].numel() - 1, batch, width)
+    if out.numel() == 0 or there[1].numel() == 0:
+        return out
+    matrices, flat = mixer.matrices(weight), out.view(-1, width)
+    for nodes, edges in _blocks(there[0], mixer.num_rows * batch * x.size(2)):
+        sums = _moments(there, nodes, edges, x, mixer, path)
+        _mix(mixer, sums, matrices, flat[nodes.start * batch : nodes.stop * batch])
+    return out
+
+
+def _mix(mixer: Mixer, sums: Tensor, matrices: Sequence[Tensor], out: Tensor) -> None:
+    columns = layout_slices(mixer.out).values()
+    for moments, matrix, place in zip(mixer.inputs(sums), matrices, columns, strict=True):
+        torch.mm(moments, matrix, out=out[:, place])
+
+
+@torch.library.custom_op("geomeq::gauge_mix_backward", mutates_args=())
+def gauge_mix_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    there: Sequence[Tensor],
+    back: Sequence[Tensor],
+    layout_in: Sequence[int],
+    layout_out: Sequence[int],
+    powers: bool,
+    path: str,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ``gauge_mix`` for ``x`` and ``weight``, both from one pass over the reversed graph."""
+    mixer = make_mixer(layout_out, layout_in, weight.size(0), powers)
+    batch, width = x.size(1), x.size(2)
+    grad_x, grad_weight = x.new_zeros(x.shape), weight.new_zeros(weight.shape)
+    if grad.numel() == 0 or x.numel() == 0 or there[1].numel() == 0:
+        return grad_x, grad_weight
+    matrices = mixer.matrices(weight.transpose(1, 2))
+    grads = [torch.zeros_like(matrix) for matrix in matrices]
+    flat, flat_x, columns = grad_x.view(-1, width), x.reshape(-1, width), layout_slices(mixer.out).values()
+    for nodes, edges in _blocks(back[0], mixer.num_rows * batch * grad.size(2)):
+        sums = _moments(back, nodes, edges, grad, mixer, path)
+        rows = slice(nodes.start * batch, nodes.stop * batch)
+        _mix(mixer, sums, matrices, flat[rows])
+        for moments, total, place in zip(mixer.inputs(sums), grads, columns, strict=True):
+            total.addmm_(moments.t(), flat_x[rows, place])
+    return grad_x, mixer.fold(grads).transpose(1, 2).contiguous()
+
+
+@gauge_mix.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    there: Sequence[Tensor],
+    back: Sequence[Tensor],
+    layout_in: Sequence[int],
+    layout_out: Sequence[int],
+    powers: bool,
+    path: str,
+) -> Tensor:
+    return x.new_empty(there[0].size(0) - 1, x.size(1), weight.size(1))
+
+
+@gauge_mix_backward.register_fake
+def _(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    there: Sequence[Tensor],
+    back: Sequence[Tensor],
+    layout_in: Sequence[int],
+    layout_out: Sequence[int],
+    powers: bool,
+    path: str,
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+_TABLE = 6  # tensors of a table
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, there, back, layout_in, layout_out, powers, path = inputs
+    ctx.settings = layout_in, layout_out, powers, path
+    ctx.save_for_backward(*tensors, *there, *back)
+
+
+def _tables(ctx: Any, num_tensors: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    saved = list(ctx.saved_tensors)
+    return saved[:num_tensors], saved[num_tensors : num_tensors + _TABLE], saved[num_tensors + _TABLE :]
+
+
+def _mix_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (x, weight), there, back = _tables(ctx, 2)
+    grads = gauge_mix_backward(grad.contiguous(), x, weight, there, back, *ctx.settings)
+    return *grads, [None] * _TABLE, [None] * _TABLE, None, None, None, None
+
+
+def _mix_backward_backward(ctx: Any, toward_x: Tensor, toward_weight: Tensor) -> tuple[Any, ...]:
+    """``grad_x`` is linear in (grad, weight) and ``grad_weight`` in (grad, x): the same two operators again."""
+    (grad, x, weight), there, back = _tables(ctx, 3)
+    of_grad = gauge_mix(toward_x, weight, there, back, *ctx.settings)
+    of_grad = of_grad + gauge_mix(x, toward_weight, there, back, *ctx.settings)
+    of_x, of_weight = gauge_mix_backward(grad, toward_x, toward_weight, there, back, *ctx.settings)
+    return of_grad, of_x, of_weight, [None] * _TABLE, [None] * _TABLE, None, None, None, None
+
+
+gauge_mix.register_autograd(_mix_backward, setup_context=_save)
+gauge_mix_backward.register_autograd(_mix_backward_backward, setup_context=_save)
+for _operator in (gauge_mix, gauge_mix_backward):
+    for _device in ("cpu", "cuda"):  # under autocast the products inside would be cast down
+        _operator.register_autocast(_device, torch.float32)
