@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geomeq.groups import SO2Irreps
 from geomeq.testing._elements import Element
-from geomeq.testing._move import Moved, default_type, row_turn
+from geomeq.testing._move import Moved, default_type, row_turn, turned_angles
 from geomeq.testing._types import INVARIANT, FeatureType, act, check_type, parse_type
 
 
@@ -105,7 +106,7 @@ def output_types(
     """Says how each output moves: as ``irreps_out`` says, else as the model says, else by its name, else not at all.
 
     Args:
-        model: May carry ``irreps_out`` or ``config.irreps_out``.
+        model: May carry ``irreps_out`` or ``types_out``, itself or in its ``config``.
         found: The outputs by name, as ``outputs`` gives them.
         irreps_out: One type for the only output, a dict by key, or a sequence.
         types: Types of the attributes of the graph, for models that return a graph.
@@ -139,15 +140,16 @@ def output_types(
 def _is_irreps(value: Any) -> bool:
     from e3nn import o3
 
-    return isinstance(value, o3.Irreps)  # which is a tuple, too
+    return isinstance(value, o3.Irreps | SO2Irreps)  # the first of which is a tuple, too
 
 
 def declared_type(model: Any) -> FeatureType | None:
-    """Returns the type in ``model.irreps_out`` or ``model.config.irreps_out``, ``None`` where there is none."""
+    """Returns ``irreps_out`` (of O(3)) or ``types_out`` (of SO(2)) of a model or its config, ``None`` without one."""
     for owner in (model, getattr(model, "config", None)):
-        spec = getattr(owner, "irreps_out", None)
-        if spec is not None:
-            return parse_type(spec)
+        for name in ("irreps_out", "types_out"):
+            spec = getattr(owner, name, None)
+            if spec is not None:
+                return parse_type(spec)
     return None
 
 
@@ -179,7 +181,9 @@ def _undeclared(
 
 def expected(kind: FeatureType, x: Tensor, element: Element, data: Data) -> Tensor:
     """Returns the output on the original graph moved by the element (its rows in the old order), float64."""
-    turn = row_turn(data, x, element.turn) if element.turn is not None and kind.kind == "orders" else None
+    if element.turn is not None and kind.kind in ("polar", "angle", "transport"):
+        return turned_angles(kind, x, element.turn, data)
+    turn = row_turn(data, x, element.turn) if element.turn is not None and kind.turns else None
     return act(kind, x, element, turn)
 
 

@@ -10,9 +10,10 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geomeq.groups import SO2Irreps
 from geomeq.testing._compare import Rows, difference, expected, relative
 from geomeq.testing._elements import Element
-from geomeq.testing._types import INVARIANT, POSITION, FeatureType, check_type, parse_type
+from geomeq.testing._types import ANGLE, INVARIANT, POLAR, POSITION, TRANSPORT, FeatureType, check_type, parse_type
 
 #: A tensor that fits no known type, but whose rows keep their lengths and mutual angles, moves by *some* orthogonal
 #: representation: two sets of vectors have the same Gram matrix exactly if an orthogonal map takes one to the other.
@@ -21,15 +22,15 @@ ISOMETRIC = FeatureType("isometric")
 _ROUNDING = 100  # rounding errors of a module, in units of eps times the size of its inputs
 
 
-def known_irreps(model: Any) -> list[o3.Irreps]:
-    """Collects the irreps that the submodules of a model carry in their attributes and configurations."""
-    found: dict[str, o3.Irreps] = {}
+def known_irreps(model: Any) -> list[o3.Irreps | SO2Irreps]:
+    """Collects the types that the submodules of a model carry in their attributes and configurations."""
+    found: dict[str, o3.Irreps | SO2Irreps] = {}
     for module in model.modules() if isinstance(model, nn.Module) else ():
         values = list(vars(module).values()) + list(vars(getattr(module, "config", object)).values())
         for value in values:
             if isinstance(value, str) and ("e" in value or "o" in value):
                 value = _parsed(value)
-            if isinstance(value, o3.Irreps) and value.dim > 0:
+            if isinstance(value, o3.Irreps | SO2Irreps) and value.dim > 0:
                 found[str(value)] = value
     return list(found.values())
 
@@ -41,12 +42,12 @@ def _parsed(text: str) -> o3.Irreps | None:
         return None
 
 
-def candidates(x: Tensor, known: Iterable[o3.Irreps], orders: bool) -> list[FeatureType]:
+def candidates(x: Tensor, known: Iterable[o3.Irreps | SO2Irreps], orders: bool) -> list[FeatureType]:
     """Lists the types that a tensor of this shape may have, simplest first.
 
     Args:
         x: The tensor.
-        known: Irreps that occur in the model.
+        known: Types that occur in the model.
         orders: Whether SO(2) orders in the frames of the nodes are possible.
     """
     found = [INVARIANT]
@@ -64,12 +65,16 @@ def candidates(x: Tensor, known: Iterable[o3.Irreps], orders: bool) -> list[Feat
     width = x.size(-1) if x.dim() > 1 else 1
     if width % 3 == 0 and width > 3:
         found += [parse_type(f"{width // 3}x1o"), parse_type(f"{width // 3}x1e")]
-    found += [parse_type(irreps) for irreps in known if irreps.dim == width]
+    found += [parse_type(t) for t in known if t.dim == width and (orders or not isinstance(t, SO2Irreps))]
     if x.dim() > 2 and x.shape[-2:] == (3, 3):
         found.append(parse_type("matrix"))
     found.append(parse_type(f"{width}x0o"))
     if orders and width % 2 == 0:
         found += [parse_type(f"{width // 2}x{m}") for m in (1, 2, 3)]
+    if orders and x.dim() == 2 and width == 2:
+        found.append(POLAR)
+    if orders and x.dim() == 1:
+        found += [TRANSPORT, ANGLE]
     return list({str(kind): kind for kind in found if _fits(x, kind)}.values())
 
 
@@ -164,10 +169,18 @@ def _deviation(kind: FeatureType, before: Tensor, after: Tensor, probe: Probe) -
         wanted = expected(INVARIANT if kind is ISOMETRIC else kind, before, element, probe.before)
     except ValueError:  # SO(2) orders on rows without a frame
         return float("inf")
+    if kind in (POLAR, ANGLE, TRANSPORT):
+        wanted, after = _on_circle(wanted), _on_circle(after)
     deviation = difference(wanted, after.double(), rows)
     if element.order is not None and rows.unknown(before):  # edges made inside the model: their order is its own affair
         deviation = min(deviation, float((_sorted(before) - _sorted(after)).abs().max()))
     return deviation
+
+
+def _on_circle(x: Tensor) -> Tensor:
+    """Angles as points of the circle, so that full turns do not count; the last column of ``(r, angle)``."""
+    x = x.double().reshape(x.size(0), -1)
+    return torch.cat([x[:, :-1], x[:, -1:].cos(), x[:, -1:].sin()], dim=1)
 
 
 def _lengths(x: Tensor) -> Tensor:

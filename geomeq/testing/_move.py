@@ -1,6 +1,7 @@
 """Moves a whole graph by a symmetry: every attribute by its own type."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from torch_geometric.data import Data
 
 from geomeq.testing._elements import Element
 from geomeq.testing._types import INVARIANT, MATRIX, POSITION, VECTOR, FeatureType, act, check_type, parse_type
+
+#: Attributes of coarser levels (``pos_1``, ``pool_index_2``), as ``transforms.MultiScale`` writes them.
+_LEVEL = re.compile(r"(.+)_([1-9]\d*)")
 
 #: Attributes that move although nobody said so, where their last axis has size 3.
 VECTOR_NAMES = frozenset(
@@ -80,6 +84,8 @@ def attribute_types(data: Data, irreps: Mapping[str, Any] | None = None) -> dict
 
 def default_type(name: str, value: Tensor) -> FeatureType:
     """Guesses a type from a name and a shape."""
+    coarse = _LEVEL.fullmatch(name)
+    name = name if coarse is None else coarse[1]
     if not value.is_floating_point() or value.dim() == 0:
         return INVARIANT
     if name == "pos" and value.size(-1) == 3:
@@ -119,7 +125,7 @@ def what_moves(data: Data, types: Mapping[str, FeatureType], element: Element) -
         )
     names = []
     for name, kind in types.items():
-        turned = element.turn is not None and (name in _FRAME_NAMES or kind.kind == "orders")
+        turned = element.turn is not None and (name in _FRAME_NAMES or kind.turns)
         shifted = element.shift is not None and (name == "pos" or kind.kind == "position")
         rotated = element.matrix is not None and kind.kind in ("irreps", "position", "matrix")
         if turned or shifted or rotated:
@@ -137,7 +143,7 @@ def move(data: Data, element: Element, types: Mapping[str, FeatureType]) -> Move
         if not value.is_floating_point():
             continue
         turn = None
-        if element.turn is not None and kind.kind == "orders":
+        if element.turn is not None and kind.turns:
             turn = row_turn(data, value, element.turn)
         shift_plane = kind.kind == "invariant" and name == "pos"  # points of a plane or a line only shift
         moved = act(FeatureType("position") if shift_plane and element.matrix is None else kind, value, element, turn)
@@ -146,15 +152,41 @@ def move(data: Data, element: Element, types: Mapping[str, FeatureType]) -> Move
 
 
 def row_turn(data: Data, value: Tensor, turn: Tensor) -> Tensor:
-    """Returns the turn of the frame of each row: its own for a node, the target's for an edge."""
-    if value.dim() and value.size(0) == turn.numel():
-        return turn
-    if data.edge_index is not None and value.dim() and value.size(0) == data.edge_index.size(1):
-        return turn[data.edge_index[1].cpu()]
+    """Returns the turn of the frame of each row: its own for a node, the target's for an edge.
+
+    ``[rows]``, or ``[1, rows]`` where rows are the second axis (many signals on one graph).
+    """
+    edges = None if data.edge_index is None else turn[data.edge_index[1].cpu()]
+    for axis in range(min(value.dim(), 2)):
+        for found in (turn, edges):
+            if found is not None and value.size(axis) == found.numel():
+                return found if axis == 0 else found[None]
     raise ValueError(
         f"a tensor of shape {list(value.shape)} holds SO(2) orders, but has neither one row for each of the "
         f"{turn.numel()} nodes nor one for each edge, so its frames are unknown"
     )
+
+
+def turned_angles(kind: FeatureType, x: Tensor, turn: Tensor, data: Data) -> Tensor:
+    """Relative geometry of edges once frames have turned, float64.
+
+    Args:
+        kind: ``"polar"`` (``[E, 2]``), ``"angle"`` or ``"transport"`` (``[E]``).
+        x: The tensor.
+        turn: Of each node, ``[N]``.
+        data: The graph.
+
+    Raises:
+        ValueError: If ``x`` does not have one row per edge.
+    """
+    if data.edge_index is None or x.size(0) != data.edge_index.size(1):
+        raise ValueError(f"a tensor of shape {list(x.shape)} has not one row for each edge")
+    x, (source, target), turn = x.double(), data.edge_index.to(x.device), turn.to(x.device)
+    if kind.kind == "transport":
+        return x - turn[target] + turn[source]
+    if kind.kind == "angle":
+        return x - turn[target]
+    return torch.stack([x[:, 0], x[:, 1] - turn[target]], dim=1)
 
 
 def _turn_frames(data: Data, turn: Tensor) -> None:
@@ -164,6 +196,9 @@ def _turn_frames(data: Data, turn: Tensor) -> None:
         e1, e2, normal = frame.double().unbind(dim=-2)
         rows = [t.cos() * e1 + t.sin() * e2, t.cos() * e2 - t.sin() * e1, normal]
         data["frame"] = torch.stack(rows, dim=-2).to(frame.dtype)
+    pool = data.get("pool_transport_1")  # from the fine frames, which turn, to coarse ones, which stay
+    if pool is not None:
+        data["pool_transport_1"] = (pool.double() + turn.to(pool.device)).to(pool.dtype)
     if polar is None and transport is None:
         return
     if data.edge_index is None:
@@ -194,6 +229,10 @@ def _permute(data: Data, order: Tensor) -> Moved:
         if value.layout != torch.strided:
             raise TypeError(f"data.{name} is a sparse tensor, which a permutation cannot carry along; use edge_index")
         device = value.device
+        if _LEVEL.fullmatch(name) and "pool_index_1" in data:  # coarser nodes keep their order
+            if name in ("pool_index_1", "pool_transport_1"):
+                data[name] = value[order.to(device)]
+            continue
         if name == "edge_index":
             data[name] = rank.to(device)[value][:, _on(edge_order, device)]
         elif "index" in name or name == "face":  # PyG's rule for attributes that hold node numbers

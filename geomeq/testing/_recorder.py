@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from geomeq.groups import SO2Irreps
 from geomeq.testing._compare import declared_type, match_rows
 from geomeq.testing._hypotheses import Probe, Slot, candidates
 from geomeq.testing._move import Moved
@@ -53,12 +54,12 @@ class Recorder:
     """Keeps the tensors of the first run and compares those of later runs with them, one at a time.
 
     Args:
-        known: Irreps that occur in the model.
+        known: Types that occur in the model.
         frames: Whether SO(2) orders are possible.
         tol: Relative error allowed.
     """
 
-    def __init__(self, known: list[o3.Irreps], frames: bool, tol: float) -> None:
+    def __init__(self, known: list[o3.Irreps | SO2Irreps], frames: bool, tol: float) -> None:
         self.known, self.frames, self.tol = known, frames, tol
         self.calls: dict[str, Call] = {}  # in the order in which they end
         self.probe: Probe | None = None

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.data import BaseData
 from torch_geometric.transforms import Compose
 
+from geomeq.groups import SO2Irreps
 from geomeq.testing._elements import Element
 from geomeq.testing._move import Moved, attribute_types, copy_data, move
 from geomeq.testing._types import FeatureType, parse_type
@@ -51,7 +52,7 @@ class Subject:
         given = dict(self.irreps or {})
         features = self.data.get("x")
         if "x" not in given and isinstance(features, Tensor):
-            kind = input_type(self.model, features)
+            kind = input_type(self.model, features) or stored_type(self.data, features)
             given |= {} if kind is None else {"x": kind}
         self.types = attribute_types(self.data, given)
 
@@ -84,14 +85,25 @@ class Subject:
 
 
 def input_type(model: Model, x: Tensor) -> FeatureType | None:
-    """Returns the type in ``model.irreps_in`` or ``model.config.irreps_in`` if it fits ``data.x``."""
+    """Returns ``irreps_in`` (of O(3)) or ``types_in`` (of SO(2)) of a model or its config, if it fits ``data.x``."""
     for owner in (model, getattr(model, "config", None)):
-        spec = getattr(owner, "irreps_in", None)
-        if isinstance(spec, (str, o3.Irreps)):
-            kind = parse_type(spec)
-            if x.dim() == 2 and x.size(1) == kind.dim:
-                return kind
+        for name in ("irreps_in", "types_in"):
+            spec = getattr(owner, name, None)
+            if isinstance(spec, (str, o3.Irreps, SO2Irreps)):
+                kind = parse_type(spec)
+                if x.dim() >= 2 and x.size(-1) == kind.dim:
+                    return kind
     return None
+
+
+def stored_type(data: Data, x: Tensor) -> FeatureType | None:
+    """Returns the SO(2) type in ``data.types`` (a list of equal ones in a batch) if it fits ``data.x``."""
+    types = data.get("types")
+    types = types[0] if isinstance(types, list) and len(set(types)) == 1 else types
+    if not isinstance(types, str):
+        return None
+    kind = parse_type(SO2Irreps(types))
+    return kind if x.size(-1) == kind.dim else None
 
 
 def transform_steps(transform: Callable[[Data], Data]) -> list[tuple[str, Callable[[Data], Data]]]:

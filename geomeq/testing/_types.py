@@ -9,6 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geomeq.groups import SO2Irreps
 from geomeq.testing._elements import Element, irrep_matrix
 
 _ORDERS = re.compile(r"^\s*(\d+x)?\d+(\s*\+\s*(\d+x)?\d+)*\s*$")
@@ -21,7 +22,8 @@ class FeatureType:
     Attributes:
         kind: ``"invariant"`` (nothing moves it), ``"irreps"`` (O(3) types), ``"orders"`` (SO(2) orders in
             the frames of the nodes), ``"position"`` (a point: turned and shifted), ``"matrix"``
-            (``[..., 3, 3]``, turned on both sides).
+            (``[..., 3, 3]``, turned on both sides), ``"polar"``, ``"angle"`` and ``"transport"`` (relative geometry of
+            edges, which shifts where frames turn).
         irreps: For ``"irreps"``.
         orders: For ``"orders"``: multiplicity and order of each block.
         axis: The axis that holds the components, for ``"irreps"`` and ``"position"``.
@@ -39,7 +41,12 @@ class FeatureType:
             return int(self.irreps.dim)
         if self.orders:
             return sum(mul * (2 if m else 1) for mul, m in self.orders)
-        return {"position": 3, "matrix": 9}.get(self.kind)
+        return {"position": 3, "matrix": 9, "polar": 2}.get(self.kind)
+
+    @property
+    def turns(self) -> bool:
+        """Whether components turn with the frames of the nodes."""
+        return any(order for _, order in self.orders)
 
     def __str__(self) -> str:
         if self.irreps is not None:
@@ -50,6 +57,9 @@ class FeatureType:
 
 
 INVARIANT = FeatureType("invariant")
+POLAR = FeatureType("polar")
+ANGLE = FeatureType("angle")
+TRANSPORT = FeatureType("transport")
 POSITION = FeatureType("position")
 MATRIX = FeatureType("matrix")
 VECTOR = FeatureType("irreps", o3.Irreps("1x1o"))
@@ -60,7 +70,8 @@ def parse_type(spec: Any) -> FeatureType:
 
     Args:
         spec: ``None``, ``"invariant"``, ``"vector"``, ``"position"``, ``"matrix"``, an ``o3.Irreps`` or its
-            string (``"8x0e+8x1o"``), or SO(2) orders as ``"16x0+8x1"`` (no parity letter).
+            string (``"8x0e+8x1o"``), or SO(2) orders: an ``SO2Irreps`` or its string ``"16x0+8x1"`` (no parity
+            letter).
 
     Raises:
         ValueError: If it is none of these.
@@ -69,6 +80,8 @@ def parse_type(spec: Any) -> FeatureType:
         return spec
     if spec is None:
         return INVARIANT
+    if isinstance(spec, SO2Irreps):
+        return FeatureType("orders", orders=tuple((block.mul, block.order) for block in spec))
     if isinstance(spec, (o3.Irreps, o3.Irrep)):
         return FeatureType("irreps", o3.Irreps(spec))
     text = str(spec).strip()
@@ -124,7 +137,7 @@ def act(kind: FeatureType, x: Tensor, element: Element, turn: Tensor | None = No
         kind: Type of the features.
         x: Features, any float dtype; they are moved in float64.
         element: The symmetry.
-        turn: Angle of the frame of each row, ``[rows]``, where the frames turn.
+        turn: Angle of the frame of each row, ``[rows]`` or ``[1, rows]``, where the frames turn.
 
     Returns:
         The moved features, float64, same shape.
@@ -132,7 +145,7 @@ def act(kind: FeatureType, x: Tensor, element: Element, turn: Tensor | None = No
     x = x.to(torch.float64)
     if kind.kind == "orders":
         return x if turn is None else _turn_orders(kind, x, turn)
-    if element.matrix is not None and kind.kind != "invariant":
+    if element.matrix is not None and kind.kind in ("irreps", "position", "matrix"):
         x = _act_linear(kind, x, element.matrix.to(x.device))
     if element.shift is not None and kind.kind == "position":
         x = (x.movedim(kind.axis, -1) + element.shift.to(x.device)).movedim(-1, kind.axis)
@@ -174,7 +187,7 @@ def _turn_orders(kind: FeatureType, x: Tensor, turn: Tensor) -> Tensor:
     layout = _layout(x, kind.dim or 0)
     assert layout is not None, "call check_type first"
     flat, blocks, start = x.reshape(layout), [], 0
-    rows = turn.to(x.device).reshape(-1, *[1] * (len(layout) - 1))
+    rows = turn.to(x.device).reshape(*turn.shape, *[1] * (len(layout) - turn.dim()))
     for mul, m in kind.orders:
         width = mul * (2 if m else 1)
         block = flat[..., start : start + width]
