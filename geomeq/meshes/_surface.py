@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ._clean import repeated_faces
+from ._flips import flip_to_delaunay
 from ._half_edges import HalfEdges, half_edges
 from ._lengths import edge_lengths, mollify
 from ._log_map import sorted_pairs
@@ -74,8 +75,6 @@ def surface(pos: Tensor, face: Tensor, *, mollified: bool = True, delaunay: bool
         length, added = mollify(length)
     he = half_edges(face, pos.size(0))
     if delaunay and he.is_oriented_manifold:
-        from ._delaunay import flip_to_delaunay
-
         flat, length, flips = flip_to_delaunay(face, length)
         he = half_edges(flat, pos.size(0)) if flips else he
     return Surface(face, he, length, area, two_sided, given.size(1) - face.size(1), turned, flips, added)
