@@ -8,11 +8,14 @@ flips and mollification change it without moving a vertex. Geometry is computed 
 
 from ._clean import clean
 from ._connect import euler_characteristic
+from ._curvature import gaussian_curvature, mean_curvature, principal_curvatures, shape_operator
 from ._fans import Fans, fan_angles, fans, one_ring
+from ._flips import flip_to_delaunay
 from ._frames import any_frames, project, projected_frames, projected_transport, tangent_frames, turn_frames
 from ._geodesic import nearest_nodes, path_log
 from ._half_edges import HalfEdges, half_edges
 from ._io import from_trimesh, load, save, to_trimesh
+from ._laplacian import cotangent_laplacian, mass_matrix, tufted_laplacian
 from ._lengths import corner_angles, cotangents, edge_lengths, face_areas, mollify
 from ._log_map import LogMap
 from ._orient import orient
@@ -28,6 +31,7 @@ __all__ = [
     "any_frames",
     "clean",
     "corner_angles",
+    "cotangent_laplacian",
     "cotangents",
     "edge_lengths",
     "euler_characteristic",
@@ -35,21 +39,28 @@ __all__ = [
     "face_normals",
     "fan_angles",
     "fans",
+    "flip_to_delaunay",
     "from_trimesh",
+    "gaussian_curvature",
     "half_edges",
     "inspect",
     "load",
+    "mass_matrix",
+    "mean_curvature",
     "mollify",
     "nearest_nodes",
     "one_ring",
     "orient",
     "path_log",
+    "principal_curvatures",
     "project",
     "projected_frames",
     "projected_transport",
     "save",
+    "shape_operator",
     "tangent_frames",
     "to_trimesh",
+    "tufted_laplacian",
     "turn_frames",
     "vector_heat_log",
     "vertex_area",
