@@ -120,10 +120,12 @@ def shape_operator(pos: Tensor, face: Tensor) -> Tensor:
     e2 = torch.linalg.cross(face_normals(pos, face), e1)
     plane = torch.stack([e1, e2], dim=1)  # [F, 2, 3]
     turn = normal[face].roll(-1, dims=0) - normal[face]
-    form = _fit(torch.einsum("fak,cfk->cfa", plane, side), torch.einsum("fak,cfk->cfa", plane, turn))
+    form = _fit(_within(plane, side), _within(plane, turn))
     at = face.flatten()
     carry = _carry(face_normals(pos, face).repeat(3, 1), normal[at], plane.repeat(3, 1, 1))
-    tensor = torch.einsum("fak,fab,fbl->fkl", carry, form.repeat(3, 1, 1), carry)
+    u, v = carry.unbind(dim=1)
+    a, b, c = (entry.repeat(3)[:, None] for entry in form)
+    tensor = (a * u + b * v)[:, :, None] * u[:, None, :] + (b * u + c * v)[:, :, None] * v[:, None, :]
     weight = area.repeat(3)
     total = sum_at(at, weight[:, None, None] * tensor, pos.size(0))
     return _per_area(total.flatten(1), sum_at(at, weight, pos.size(0))[:, None]).view(-1, 3, 3)
@@ -150,8 +152,12 @@ def principal_curvatures(pos: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:
     e1 = _any_orthogonal(normal)
     tangent = torch.stack([e1, torch.linalg.cross(normal, e1)], dim=1)
     form = torch.einsum("nak,nkl,nbl->nab", tangent, shape_operator(pos, face), tangent)
-    value, vector = torch.linalg.eigh(form)
-    return value.flip(1), torch.einsum("nba,nbk->nak", vector, tangent).flip(1)
+    middle, half = (form[:, 0, 0] + form[:, 1, 1]) / 2, (form[:, 0, 0] - form[:, 1, 1]) / 2
+    radius, angle = torch.hypot(half, form[:, 0, 1]), torch.atan2(form[:, 0, 1], half) / 2
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    first = cos * tangent[:, 0] + sin * tangent[:, 1]
+    second = cos * tangent[:, 1] - sin * tangent[:, 0]
+    return torch.stack([middle + radius, middle - radius], dim=1), torch.stack([first, second], dim=1)
 
 
 def _first_axis(side: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,19 +169,32 @@ def _first_axis(side: Tensor) -> tuple[Tensor, Tensor]:
     return axis / torch.where(size > 0, size, torch.ones_like(size)), area
 
 
-def _fit(side: Tensor, turn: Tensor) -> Tensor:
-    """Symmetric ``S [F, 2, 2]`` with ``S side = turn`` on three sides ``[3, F, 2]``, by least squares.
+def _within(plane: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second coordinates, each ``[3, F]``, of vectors ``[3, F, 3]`` in planes ``[F, 2, 3]``."""
+    return (v * plane[:, 0]).sum(dim=2), (v * plane[:, 1]).sum(dim=2)
 
-    With P the sum of side side^T and Q that of turn side^T, the condition is S P + P S = Q + Q^T.
+
+def _fit(side: tuple[Tensor, Tensor], turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries 11, 12, 22 of the symmetric ``S`` with ``S side = turn`` on three sides, by least squares.
+
+    With P the sum of side side^T and R that of turn side^T and its transpose, the condition is S P + P S = R. In two
+    dimensions S = (det(P) R + adj(P) R adj(P)) / (2 tr(P) det(P)).
+
+    Args:
+        side: First and second coordinates of the three sides, each ``[3, F]``.
+        turn: The same of the changes of the normal.
     """
-    p = torch.einsum("cfa,cfb->fab", side, side)
-    q = torch.einsum("cfa,cfb->fab", turn, side)
-    scale = p.diagonal(dim1=1, dim2=2).sum(dim=1)
-    value, vector = torch.linalg.eigh(p)
-    right = vector.transpose(1, 2) @ (q + q.transpose(1, 2)) @ vector
-    sums = value[:, :, None] + value[:, None, :]
-    good = sums > 1e-14 * scale[:, None, None]
-    return vector @ torch.where(good, right / torch.where(good, sums, torch.ones_like(sums)), 0.0) @ vector.mT
+    (x, y), (s, t) = side, turn
+    p, q, o = (x * x).sum(dim=0), (x * y).sum(dim=0), (y * y).sum(dim=0)
+    a, b, c = 2 * (s * x).sum(dim=0), (s * y + t * x).sum(dim=0), 2 * (t * y).sum(dim=0)
+    trace, det = p + o, p * o - q * q
+    good = det > 1e-14 * trace.square()  # three sides in a line say nothing across it
+    share = torch.where(good, 1 / torch.where(good, 2 * trace * det, 1.0), 0.0)
+    return (
+        share * (det * a + o * o * a - 2 * o * q * b + q * q * c),
+        share * (det * b - o * q * a + (o * p + q * q) * b - p * q * c),
+        share * (det * c + q * q * a - 2 * p * q * b + p * p * c),
+    )
 
 
 def _carry(source: Tensor, target: Tensor, plane: Tensor) -> Tensor:

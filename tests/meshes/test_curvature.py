@@ -92,8 +92,8 @@ def test_the_sphere_has_curvature_one_over_radius(radius):
         torch.testing.assert_close(direction @ direction.mT, torch.eye(2, dtype=torch.float64).expand(len(pos), 2, 2))
         torch.testing.assert_close(mean_curvature(pos, mesh.face.flip(0)), -mean / radius)  # the other side
     (g0, m0), (g1, m1) = error
-    assert g1 < g0 / 3 < 0.002
-    assert m1 < m0 / 3 < 3e-5
+    assert g1 < g0 / 3 < 0.007
+    assert m1 < m0 / 3 < 1e-4
 
 
 def test_the_torus_has_its_closed_form_to_second_order():
