@@ -15,8 +15,8 @@ from ._paths import Constant
 from ._so2 import check_features, join, layout, split
 
 #: Samples for max. order M are ``factor * M + 5``, in float32 and in float64 (measured: docs/gauge.md).
-_FACTORS = {"silu": (10, 24), "gelu": (12, 24), "tanh": (16, 44), "elu": (8, 8), "relu": (8, 8)}
-_UNKNOWN = (16, 44)
+_FACTORS = {"silu": (12, 32), "gelu": (14, 32), "tanh": (20, 56), "elu": (8, 8), "relu": (8, 8)}
+_UNKNOWN = (20, 56)
 
 Act = Callable[[Tensor], Tensor]
 
@@ -67,7 +67,7 @@ class FourierNonlinearity(nn.Module):
         act: ``"silu"``, ``"gelu"``, ``"tanh"``, ``"elu"``, ``"relu"``, or any function or module that acts on each
             number by itself.
         samples: Number of angles, odd and at least ``2M + 1``; by default, by function and precision, exact to
-            rounding: ``10M + 5`` in float32 and ``24M + 5`` in float64 for SiLU.
+            rounding: ``12M + 5`` in float32 and ``32M + 5`` in float64 for SiLU.
         amplitude: Standard deviation of the samples of features of unit variance.
         norm: Normalise the samples of each channel over nodes and angles first, with a learned scale and shift (batch
             norm on samples; by Parseval it needs none).

@@ -161,6 +161,12 @@ def row_turn(data: Data, value: Tensor, turn: Tensor) -> Tensor:
         for found in (turn, edges):
             if found is not None and value.size(axis) == found.numel():
                 return found if axis == 0 else found[None]
+    for k in range(1, len(data.keys())):  # coarser levels keep their frames
+        coarse = data.get(f"pos_{k}")
+        if coarse is None:
+            break
+        if coarse.size(0) in value.shape[:2]:
+            return turn.new_zeros(1)
     raise ValueError(
         f"a tensor of shape {list(value.shape)} holds SO(2) orders, but has neither one row for each of the "
         f"{turn.numel()} nodes nor one for each edge, so its frames are unknown"

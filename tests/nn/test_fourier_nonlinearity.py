@@ -157,7 +157,7 @@ def test_samples_are_not_kept_for_the_backward_pass():
     x = features(types, 1000, dtype=torch.float32).requires_grad_()
     layer = FourierNonlinearity(types)
     own = saved_bytes(lambda: layer(x))
-    bases, scales = [b.like(x) for b in layer._bases[25]], layer._scales[25]
+    bases, scales = [b.like(x) for b in layer._bases[29]], layer._scales[29]
     layer.act = F.silu
     plain = saved_bytes(lambda: layer._plain(x, bases, scales))
     assert own < 1.1 * 4 * x.numel()  # the input, which the layer before keeps anyway, and tables
@@ -214,7 +214,7 @@ def test_static_graphs_empty_graphs_half_precision_and_compile(compiled):
     torch.testing.assert_close(one.grad, two.grad)
     torch.library.opcheck(
         sampled_act,
-        (x[0].requires_grad_(), [], [b.like(x) for b in layer._bases[25]], layer._plan, layer._scales[25], "silu"),
+        (x[0].requires_grad_(), [], [b.like(x) for b in layer._bases[29]], layer._plan, layer._scales[29], "silu"),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
@@ -230,8 +230,8 @@ def test_slices_do_not_matter(monkeypatch):
 
 def test_precision_chooses_the_count_and_a_given_one_stays():
     layer = FourierNonlinearity(MIXED)
-    assert (layer.default_samples(), layer.default_samples(torch.float64)) == (25, 53)
-    assert "samples=25 (53 in float64)" in repr(layer)
+    assert (layer.default_samples(), layer.default_samples(torch.float64)) == (29, 69)
+    assert "samples=29 (69 in float64)" in repr(layer)
     x = features(MIXED, 9)
     assert 1e-9 < relative(layer(x.float()).double(), layer(x)) < 1e-6  # the counts differ below float32's rounding
     given = FourierNonlinearity(MIXED, samples=9)

@@ -148,7 +148,7 @@ def test_bad_options(options, message):
 def test_bad_input():
     surface, x = Surface(), features(IN, 12)
     layer = GaugeAttention(IN, OUT).double()
-    edge_index, polar, transport, area = surface.tensors()
+    edge_index, polar, transport, _ = surface.tensors()
     with pytest.raises(ValueError, match="built for types_in"):
         layer(x[:, 1:], edge_index, polar, transport)
     with pytest.raises(ValueError, match="polar and transport are needed"):
