@@ -14,6 +14,7 @@ from geomeq.nn import GaugeConv, GaugeConv2d, GaugePool, GaugePool2d, NormReLU, 
 from geomeq.ops import segment_mean
 
 _CHOICES = {
+    "norm": ("every", "block"),
     "domain": ("image", "graph"),
     "pool": ("antialiased", "mean", "levels", "none"),
     "readout": ("mean", "none"),
@@ -31,6 +32,7 @@ class HarmonicNetConfig:
         channels: Fields of each order, one number per block.
         max_order: Features have the orders 0 to this one.
         convs: Convolutions per block, each but the last followed by the non-linearity.
+        norm: Which convolutions have a batch norm: ``"every"``, or, as published, the last of each ``"block"``.
         kernel_size: Width of the window, images only.
         rings: Radial profiles of each filter.
         cutoff: Radius of the filters, one number or one per block: in pixels of the block (images; default half the
@@ -40,7 +42,8 @@ class HarmonicNetConfig:
         weight: Weights of neighbours, graphs only.
         pool: Between blocks. Images: ``"antialiased"``, ``"mean"`` (2 x 2, as published) or ``"none"``. Graphs:
             ``"levels"`` of ``transforms.MultiScale``, or ``"none"``.
-        mask: Whether pixels outside of the inscribed disc are set to zero first: corners do not turn with the rest.
+        mask: Whether everything outside of the inscribed disc is set to zero, in the image and after every layer: no
+            turn but quarter turns leaves the corners and sides of a square alone. Images only.
         readout: ``"mean"`` over the image or graph, or ``"none"``: logits of every pixel or node.
     """
 
@@ -50,11 +53,12 @@ class HarmonicNetConfig:
     channels: tuple[int, ...] = (8, 16, 32)
     max_order: int = 1
     convs: int = 2
+    norm: Literal["every", "block"] = "every"
     kernel_size: int = 5
     rings: int = 2
     cutoff: float | tuple[float, ...] | None = None
-    antialias: bool = True
-    basis: Literal["hat", "smooth"] = "hat"
+    antialias: bool = False
+    basis: Literal["hat", "smooth"] = "smooth"
     weight: str = "auto"
     pool: Literal["antialiased", "mean", "levels", "none"] = "antialiased"
     mask: bool = False
@@ -86,12 +90,12 @@ class HarmonicNetConfig:
     @classmethod
     def mnist_rot(cls, **options: object) -> "HarmonicNetConfig":
         """The published network for rotated digits of 28 x 28 pixels: seven convolutions of size 5, orders 0 and 1."""
-        return cls(**{"channels": (8, 16, 32), "pool": "mean", **options})  # type: ignore[arg-type]
+        return cls(**{"norm": "block", "antialias": True, "pool": "mean", **options})  # type: ignore[arg-type]
 
     @classmethod
     def graph(cls, cutoff: float | tuple[float, ...], **options: object) -> "HarmonicNetConfig":
         """The same on the edges of ``transforms.PlaneGauge`` or ``MeshGauge``, by default without pooling."""
-        made = {"domain": "graph", "cutoff": cutoff, "antialias": False, "pool": "none", **options}
+        made = {"domain": "graph", "cutoff": cutoff, "pool": "none", **options}
         return cls(**made)  # type: ignore[arg-type]
 
     def cutoffs(self) -> tuple[float | None, ...]:
@@ -102,9 +106,9 @@ class HarmonicNetConfig:
 class HarmonicNet(nn.Module):
     r"""Blocks of harmonic convolutions, then logits that do not see turns.
 
-    Feature maps of order m are multiplied by :math:`e^{i m \theta}` when the input turns by :math:`\theta`. A block is
-    convolution, :class:`~geomeq.nn.NormReLU`, convolution, :class:`~geomeq.nn.SO2BatchNorm`, ``NormReLU``; between
-    blocks the size is halved by averages. The last convolution gives each class one field of every order; its logit is
+    Feature maps of order m are multiplied by :math:`e^{i m \theta}` when the input turns by :math:`\theta`. A block has
+    convolutions, each followed by :class:`~geomeq.nn.SO2BatchNorm` and :class:`~geomeq.nn.NormReLU`; between blocks the
+    size is halved by averages. The last convolution gives each class one field of every order; its logit is
     the mean over space of :math:`z_0 + \sum_{m \geq 1} |z_m|`, plus a bias.
 
     On images (``domain="image"``) the layers are conv2ds: logits are exactly invariant under quarter turns (at sizes
@@ -155,13 +159,17 @@ class HarmonicNet(nn.Module):
 
     def _on_images(self, data: Tensor | Data) -> Tensor:
         x = read_images(data, self.types_in.dim)
-        x = x * _disc(x) if self.config.mask else x
+        disc = _disc(x) if self.config.mask else None
+        x = x if disc is None else x * disc
         for number, block in enumerate(self.blocks):
             if number and self.pools is not None:
                 x = self.pools[number - 1](x)
-            x = block(x)
+                disc = _disc(x) if self.config.mask else None
+            x = block(x, mask=disc)
         logits = self._logits(self.last(x).movedim(1, -1))
-        return logits.mean((1, 2)) if self.config.readout == "mean" else logits.movedim(-1, 1)
+        if self.config.readout == "none":
+            return logits.movedim(-1, 1)
+        return logits.mean((1, 2)) if disc is None else torch.einsum("bhwc,hw->bc", logits, disc / disc.sum())
 
     def _on_graph(self, data: Tensor | Data) -> Tensor:
         if not isinstance(data, Data):
@@ -200,7 +208,7 @@ class HarmonicNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolutions and non-linearities of one width; the last convolution is normalised."""
+    """Convolutions of one width, each with a norm (or the last only) and a non-linearity."""
 
     def __init__(
         self, config: HarmonicNetConfig, types_in: SO2Irreps, types_out: SO2Irreps, cutoff: float | None
@@ -208,14 +216,17 @@ class _Block(nn.Module):
         super().__init__()
         widths = pairwise([types_in] + [types_out] * config.convs)
         self.convs = nn.ModuleList(_convolution(config, *pair, cutoff) for pair in widths)
+        last = config.convs - 1
+        self.norms = nn.ModuleList(
+            SO2BatchNorm(types_out) if config.norm == "every" or i == last else nn.Identity() for i in range(last + 1)
+        )
         self.acts = nn.ModuleList(NormReLU(types_out) for _ in range(config.convs))
-        self.norm = SO2BatchNorm(types_out)
         self.axis = 1 if config.domain == "image" else -1
 
-    def forward(self, x: Tensor, *edges: Tensor | None) -> Tensor:
-        for conv, act in zip(self.convs, self.acts, strict=True):
-            x = conv(x, *edges).movedim(self.axis, -1)
-            x = act(self.norm(x) if conv is self.convs[-1] else x).movedim(-1, self.axis)
+    def forward(self, x: Tensor, *edges: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        for conv, norm, act in zip(self.convs, self.norms, self.acts, strict=True):
+            x = act(norm(conv(x, *edges).movedim(self.axis, -1))).movedim(-1, self.axis)
+            x = x if mask is None else x * mask
         return x
 
 
@@ -274,8 +285,9 @@ def _mean_of_graphs(x: Tensor, batch: Tensor | None, data: Data) -> Tensor:
 
 
 def _disc(x: Tensor) -> Tensor:
-    """1 within the disc that touches the sides of the image, else 0, ``[H, W]``."""
+    """1 within the disc that touches the sides of the image, 0 outside, in between at its rim, ``[H, W]``."""
     height, width = x.shape[-2:]
-    row = torch.arange(height, device=x.device) - (height - 1) / 2
-    column = torch.arange(width, device=x.device) - (width - 1) / 2
-    return (row[:, None].square() + column.square() <= (min(height, width) / 2) ** 2).to(x.dtype)
+    row = torch.arange(height, dtype=x.dtype, device=x.device) - (height - 1) / 2
+    column = torch.arange(width, dtype=x.dtype, device=x.device) - (width - 1) / 2
+    r = (row[:, None].square() + column.square()).sqrt()
+    return (min(height, width) / 2 + 0.5 - r).clamp(0, 1)
