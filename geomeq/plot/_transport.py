@@ -79,9 +79,9 @@ def transport_along(
     scene.add_faces(
         points[corners].transpose(1, 0, 2), np.broadcast_to(_PLAIN, (corners.shape[1], 4)), is_open(corners)
     )
-    scene.add_lines(at[:-1], at[1:], 0.05 * step, _rgba("#555555"), 0.3 * step)
+    scene.add_lines(at[:-1], at[1:], 0.035 * step, _rgba("#555555"), 0.3 * step)
     for axis in (e1, e2):
-        scene.add_lines(at, at + 0.45 * size * axis, 0.045 * step, _rgba(BLUE if axis is e1 else GREEN), 0.5 * step)
+        scene.add_lines(at, at + 0.45 * size * axis, 0.03 * step, _rgba(BLUE if axis is e1 else GREEN), 0.5 * step)
     scene.add_arrows(at, size * carried, _rgba(VERMILION), 0.7 * step)
 
     figure = new_figure(4.6, 4.9)
