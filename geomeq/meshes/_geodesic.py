@@ -15,7 +15,8 @@ from ._log_map import LogMap, reverse_pairs, sorted_pairs
 _STRETCH = 1.5  # shortest paths along edges are at most about so much longer than geodesics
 _CHUNK = 64  # centres that are expanded together: enough to hide Python, few enough to stay near each other
 _TURNED = 1e-6  # unit numbers whose sum is shorter cancel: they have no mean direction
-_SHORT = 1e-12  # edges are at least so long, as a part of the mean: a path must grow with every step
+_TIE = 1e-6  # paths whose lengths differ by a smaller part are equally long
+_SHORT = 1e-10  # edges are at least so long, as a part of the mean: a path must grow with every step
 
 
 class Ring:
@@ -56,9 +57,9 @@ def path_log(
 
     .. math:: \log_i k = \log_i j + R(g_{ij}) \log_j k, \qquad g_{ik} = g_{ij} + g_{jk}
 
-    where ``j`` is a predecessor of ``k``; the mean over the two best predecessors is taken (of directions for the
-    transport, never of angles). Neighbours by an edge keep the values of that edge. On flat pieces the result is
-    exact. Last, both directions of a pair are reconciled: equal lengths, opposite transports.
+    where ``j`` is a predecessor of ``k``; the mean over the two best predecessors, and those that tie with the second,
+    is taken (of directions for the transport, never of angles). Neighbours by an edge keep the values of that edge. On
+    flat pieces the result is exact. Last, both directions of a pair are reconciled: equal lengths, opposite transports.
 
     Args:
         log: One ring, as from :func:`geomeq.meshes.one_ring`.
@@ -138,7 +139,9 @@ def _surroundings(ring: Ring, centres: np.ndarray, rings: int | None, radius: fl
 
 
 class _Paths:
-    """The two best predecessors of every vertex on the way from every centre, and the steps along them.
+    """The best predecessors of every vertex on the way from every centre, and the steps along them.
+
+    These are the best two, and whoever ties with the second: else rounding would choose on symmetric meshes.
 
     Args:
         ring: Steps and turns.
@@ -160,47 +163,68 @@ class _Paths:
     ) -> None:
         self.ring = ring
         self.row, self.vertex = np.nonzero(np.isfinite(distance))
-        number = np.full(distance.shape, -1)
-        number[self.row, self.vertex] = np.arange(self.row.size)
+        pairs = self.row.size
+        number = np.full(distance.shape, pairs)
+        number[self.row, self.vertex] = np.arange(pairs)
         count = np.diff(ptr)[self.vertex]
-        pair = np.repeat(np.arange(self.row.size), count)
+        pair = np.repeat(np.arange(pairs), count)
         local = ptr[self.vertex][pair] + np.arange(pair.size) - (count.cumsum() - count)[pair]
-        before = distance[self.row[pair], source[local]]
-        usable = before < distance[self.row, self.vertex][pair]
+        before, here = distance[self.row[pair], source[local]], distance[self.row, self.vertex][pair]
+        usable = _comes_before(before, here, ring.length[edge[local]])
         if owner is not None:
             usable &= owner[source[local]] == owner[self.vertex[pair]]
         pair, local, before = pair[usable], local[usable], before[usable]
-        # a neighbour of the centre has it as its only predecessor: the edge itself is a geodesic
-        rank = np.where(before == 0, -1.0, before + ring.length[edge[local]])
-        order = np.lexsort((rank, pair))
-        pair, local, only = pair[order], local[order], before[order] == 0
-        first = np.flatnonzero(np.diff(pair, prepend=-1))
-        second = first + 1
-        second = second[(second < pair.size) & ~only[first]]
-        second = second[pair[second] == pair[second - 1]]
-        self.before = np.full((2, self.row.size), -1)  # number of the pair that ends at the predecessor
-        self.edge = np.zeros((2, self.row.size), dtype=np.int64)
-        for which, chosen in ((0, first), (1, first), (1, second)):  # without a second one the first counts twice
-            self.before[which, pair[chosen]] = number[self.row[pair[chosen]], source[local[chosen]]]
-            self.edge[which, pair[chosen]] = edge[local[chosen]]
+        pair, local, place = _best(pair, local, before, before + ring.length[edge[local]])
+        shape = (int(place.max(initial=-1)) + 1, pairs)
+        self.before = np.full(shape, pairs)  # number of the pair that ends at the predecessor; ``pairs``: none
+        self.edge = np.zeros(shape, dtype=np.int64)
+        self.before[place, pair] = number[self.row[pair], source[local]]
+        self.edge[place, pair] = edge[local]
 
     def unfold(self) -> tuple[np.ndarray, np.ndarray]:
         """Place and turn of every pair as complex numbers, one generation of paths after the other."""
         pairs = self.row.size
-        step, turn = np.zeros(pairs, dtype=complex), np.ones(pairs, dtype=complex)
-        done = self.before[0] < 0  # the centres
+        step, turn = np.zeros(pairs + 1, dtype=complex), np.ones(pairs + 1, dtype=complex)
+        done = np.append((self.before == pairs).all(axis=0), True)  # the centres
         left = np.flatnonzero(~done)
         while left.size:
             ready = done[self.before[:, left]].all(axis=0)
             now, left = left[ready], left[~ready]
             at, edge = self.before[:, now], self.edge[:, now]
-            step[now] = (step[at] + turn[at] * self.ring.step[edge]).mean(axis=0)
-            turns = turn[at] * self.ring.turn[edge]
+            real = at < pairs
+            step[now] = np.where(real, step[at] + turn[at] * self.ring.step[edge], 0).sum(axis=0) / real.sum(axis=0)
+            turns = np.where(real, turn[at] * self.ring.turn[edge], 0)
             total = turns.sum(axis=0)
             size = np.abs(total)
             turn[now] = np.where(size > _TURNED, total / np.where(size > _TURNED, size, 1.0), turns[0])
             done[now] = True
-        return step, turn
+        return step[:pairs], turn[:pairs]
+
+
+def _comes_before(before: np.ndarray, here: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Whether a neighbour at distance ``before`` is a predecessor of a vertex at ``here``: clearly nearer, or next to
+    it on the shortest path.
+    """
+    return (before < here * (1 - _TIE)) | ((before < here) & (before + length <= here))
+
+
+def _best(
+    pair: np.ndarray, local: np.ndarray, before: np.ndarray, length: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pair the best two predecessors and those that tie with the second: pair, edge, and place among them.
+
+    A neighbour of the centre has that as its only predecessor: the edge itself is a geodesic.
+    """
+    length = np.where(before == 0, -1.0, length)
+    order = np.lexsort((length, pair))
+    pair, local, length = pair[order], local[order], length[order]
+    start = np.flatnonzero(np.diff(pair, prepend=-1))
+    size = np.diff(np.append(start, pair.size))
+    place = np.arange(pair.size) - np.repeat(start, size)
+    best, second = length[start], length[start + np.minimum(size - 1, 1)] if pair.size else length
+    most = np.where(best < 0, -1.0, second * (1 + _TIE))
+    kept = length <= np.repeat(most, size)
+    return pair[kept], local[kept], place[kept]
 
 
 def reconcile(edges: np.ndarray, step: np.ndarray, turn: np.ndarray, num_vertices: int) -> LogMap:
@@ -240,16 +264,33 @@ def nearest_nodes(log: LogMap, num_vertices: int, nodes: Tensor) -> tuple[Tensor
         nodes: The nodes to choose from, ``[M]``.
 
     Returns:
-        Place in ``nodes`` of the nearest one ``[N]``, -1 out of reach of all; the transport that turns components in
-        the frame of the vertex into components in that of its node, radians, ``[N]``; the distance, ``[N]``.
+        Place in ``nodes`` of the nearest one ``[N]`` (the first of those that tie), -1 out of reach of all; the
+        transport that turns components in the frame of the vertex into components in that of its node, radians,
+        ``[N]``; the distance, ``[N]``.
     """
     ring = Ring(log, num_vertices)
-    distance, _, nearest = dijkstra(ring.weight, indices=nodes.numpy(), min_only=True, return_predecessors=True)
+    distance = dijkstra(ring.weight, indices=nodes.numpy(), min_only=True)
     sources = log.edge_index[0].numpy()
-    paths = _Paths(ring, distance[None], ring.ptr, sources, np.arange(sources.size), nearest)
+    place = np.full(num_vertices, nodes.numel())
+    place[nodes.numpy()] = np.arange(nodes.numel())
+    place = _hand_down(place, distance, ring, log.edge_index.numpy())
+    paths = _Paths(ring, distance[None], ring.ptr, sources, np.arange(sources.size), place)
     turn = np.ones(num_vertices, dtype=complex)
     turn[paths.vertex] = paths.unfold()[1]
-    place = np.full(num_vertices + 1, -1)
-    place[nodes.numpy()] = np.arange(nodes.numel())
-    index = place[np.where(nearest >= 0, nearest, num_vertices)]
-    return torch.from_numpy(index), wrap_angle(torch.from_numpy(np.angle(turn))), torch.from_numpy(distance)
+    index = torch.from_numpy(np.where(place < nodes.numel(), place, -1))
+    return index, wrap_angle(torch.from_numpy(np.angle(turn))), torch.from_numpy(distance)
+
+
+def _hand_down(place: np.ndarray, distance: np.ndarray, ring: Ring, edges: np.ndarray) -> np.ndarray:
+    """The lowest place that reaches each vertex along some shortest path, ``[N]``."""
+    source, target = edges
+    before, here = distance[source], distance[target]
+    tight = np.isfinite(here) & _comes_before(before, here, ring.length)
+    tight &= before + ring.length <= here * (1 + _TIE)
+    source, target = source[tight], target[tight]
+    while True:
+        lower = place.copy()
+        np.minimum.at(lower, target, place[source])
+        if (lower == place).all():
+            return place
+        place = lower

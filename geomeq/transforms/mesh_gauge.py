@@ -17,7 +17,7 @@ from ..meshes._fans import BOUNDARIES, NotManifold
 from ..meshes._log_map import store_angle
 from ..meshes._read import read_pos
 from ..meshes._surface import Surface, both_ways, ring_pairs, surface
-from ..neighbors import knn_edges, radius_edges
+from ..neighbors import knn_edges, radius_edges, tie_tolerance
 from ._edges import require_data, require_pos, write_edges
 
 METHODS = ("intrinsic", "projected", "vector_heat")
@@ -161,10 +161,12 @@ class MeshGauge(BaseTransform):
             if self.fallback is None:
                 raise
             return self._projected(data)
-        if self.rings == 1 or (self.rings is None and self.radius is None):
-            return (ring if self.radius is None else ring.take(ring.polar[:, 0] <= self.radius)), frame, made
+        # a pair exactly at the radius is connected, also after a rotation
+        radius = None if self.radius is None else self.radius * (1 + tie_tolerance(data.pos.dtype))
+        if self.rings == 1 or (self.rings is None and radius is None):
+            return (ring if radius is None else ring.take(ring.polar[:, 0] <= radius)), frame, made
         pos = _positions(data)
-        log = meshes.path_log(ring, pos.size(0), rings=self.rings, radius=self.radius, pos=pos)
+        log = meshes.path_log(ring, pos.size(0), rings=self.rings, radius=radius, pos=pos)
         if self.method == "vector_heat":
             log = meshes.vector_heat_log(pos, made.face, frame, ring, log.edge_index)
         return log, frame, made
