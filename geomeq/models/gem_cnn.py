@@ -94,7 +94,7 @@ class GEMCNNConfig:
 
     @classmethod
     def faust_unet(cls, num_vertices: int = 6890, **options: Any) -> "GEMCNNConfig":
-        """The published network of three scales, for ``MultiScale(ratios=(0.25, 0.25))``: features ``GaugeFeatures("matrix")``."""
+        """The published network of three scales: ``MultiScale(ratios=(0.25, 0.25))``, ``GaugeFeatures("matrix")``."""
         made = {"types_in": "7x0+4x1+3x2", "num_blocks": 1, "num_levels": 3, "rings": 2, "act": "relu", "samples": 7}
         made |= {"cutoff": (0.05, 0.14, 0.28), "weight": "mean", "types_out": f"{num_vertices}x0", "dropout": 0.5}
         return cls(**{**made, **options})  # type: ignore[arg-type]
