@@ -54,8 +54,9 @@ def equivariance_error(
         model: An ``nn.Module``, a function or a transform. Called as ``model(data)``.
         data: A graph or a batch. ``pos`` (``[N, 3]``) moves as a point; ``vel``, ``v``, ``force``, ``edge_vec``,
             ``normal`` and ``dipole`` as vectors, the rows of ``cell`` and ``frame`` too; a pair ``edge_attr``,
-            ``node_attr`` written by ``SteerableAttributes`` as spherical harmonics, ``x`` by ``model.irreps_in`` where
-            it has that width. All else stays, unless ``irreps`` says otherwise.
+            ``node_attr`` written by ``SteerableAttributes`` as spherical harmonics, ``x`` by ``model.irreps_in`` or
+            ``model.types_in`` where it has that width, else by ``data.types``. All else stays,
+            unless ``irreps`` says otherwise.
         group: ``"SO(3)"`` (or ``"rotation"``), ``"O(3)"``, ``"reflection"``, ``"inversion"``, ``"translation"``,
             ``"SE(3)"``, ``"E(3)"``, ``"permutation"`` of the nodes within each graph (edges are relabelled and sorted
             by target), ``"frames"`` (the frame at each node turns by its own angle), or ``"batching"`` (a batch must
@@ -64,8 +65,8 @@ def equivariance_error(
             SO(2) in the frames (``"8x0+4x1"``), ``"position"``, ``"matrix"`` or ``"invariant"``.
         irreps_out: Type of the output, in the same form; a list or a dict where the model returns several
             tensors. By default outputs with the names above (``force`` in a dict, a named tuple or a ``Data``; also
-            ``stress``, a matrix) have their types, others ``model.irreps_out`` or ``model.config.irreps_out``, and
-            without these they are invariant.
+            ``stress``, a matrix) have their types, others ``irreps_out`` or ``types_out`` of the model or its
+            config, and without these they are invariant.
         transform: Applied to the graph *after* it has moved, so that the whole pipeline is tested and not only
             the layer. ``data`` must then hold the raw graph.
         call: How to call the model, for layers that take tensors:
