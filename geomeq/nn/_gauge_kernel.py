@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geomeq.groups import SO2Irreps
+from geomeq.groups._lasting import lasting
 
 from ._gauge_radial import mean_square
 
@@ -123,6 +124,7 @@ class SelfWeights:
         same = order_out[:, None] == order_in
         self.has_source = same.any(dim=1)
         self.index, self.sign, self.fan_in, self.numel = self._table(same)
+        self._moved: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def _table(self, same: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
         """For each entry of the matrix the number it takes and its sign; the fan-in of each number."""
@@ -153,4 +155,15 @@ class SelfWeights:
 
     def matrix(self, weight: Tensor) -> Tensor:
         """The matrix ``[dim_out, dim_in]`` of the numbers ``[numel]``."""
-        return weight[self.index.to(weight.device)] * self.sign.to(weight)
+        index, sign = self._tables(weight)
+        return weight.index_select(0, index).view(sign.shape) * sign
+
+    def _tables(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Index and sign where the weights are."""
+        key = weight.device, weight.dtype
+        if key in self._moved:
+            return self._moved[key]
+        made = lasting(lambda: (self.index.flatten().to(weight.device), self.sign.to(weight)))()
+        if not torch.compiler.is_compiling():
+            self._moved[key] = made
+        return made

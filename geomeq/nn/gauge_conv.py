@@ -162,10 +162,8 @@ class GaugeConv(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.weight.dtype)
             out = self._aggregate(x, plan)
-            if self.self_weight is not None:
-                out = out + x @ self._self.matrix(self.self_weight).T
             if self.bias is not None:
-                out = out.index_add(-1, self._scalars, self.bias.expand(*out.shape[:-1], -1))
+                out = out + self.bias.new_zeros(self.types_out.dim).index_add(0, self._scalars, self.bias)
         return out.to(out_dtype)
 
     def plan(
@@ -235,13 +233,16 @@ class GaugeConv(nn.Module):
             )
 
     def _aggregate(self, x: Tensor, plan: GaugePlan) -> Tensor:
+        """Everything but the bias."""
         weight: Tensor = self.weight
+        own = None if self.self_weight is None else self._self.matrix(self.self_weight)
         if self.edge_bias is not None:  # one more scalar input, 1 everywhere
             x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
             weight = torch.cat([weight, self.edge_bias.unsqueeze(-1)], dim=-1)
+            own = None if own is None else nn.functional.pad(own, (0, 1))
         if self.path == "moments" or (self.path == "auto" and plan.is_fixed):
-            return self._moments(x, weight, plan)
-        return edge_messages(
+            return self._moments(x, weight, own, plan)
+        out = edge_messages(
             x,
             weight,
             plan.edge_index,
@@ -252,17 +253,21 @@ class GaugeConv(nn.Module):
             self._types,
             self._powers,
         )
+        return out if own is None else out + x @ own.T
 
-    def _moments(self, x: Tensor, weight: Tensor, plan: GaugePlan) -> Tensor:
+    def _moments(self, x: Tensor, weight: Tensor, own: Tensor | None, plan: GaugePlan) -> Tensor:
         """The fast engine, in the layout of ``SO2Irreps.regroup``."""
+        own = weight.new_empty(0, 0) if own is None else own
         if self._sorted_in is not None:
             x, weight = x.index_select(-1, self._sorted_in), weight.index_select(-1, self._sorted_in)
+            own = own.index_select(-1, self._sorted_in) if own.numel() else own
         if self._sorted_out is not None:
             weight = weight.index_select(-2, self._sorted_out)
+            own = own.index_select(-2, self._sorted_out) if own.numel() else own
         there, back = plan.tables(*(tuple(self._layouts[i][::2]) for i in (0, 1)))
         lead, batch = x.shape[:-2], x.shape[:-2].numel()
         by_node = x.reshape(batch, *x.shape[-2:]).transpose(0, 1).contiguous()
-        out = gauge_mix(by_node, weight, there, back, *self._layouts, plan.ratio is not None, "auto")
+        out = gauge_mix(by_node, weight, own, there, back, *self._layouts, plan.ratio is not None, "auto")
         out = out.transpose(0, 1).reshape(*lead, plan.num_nodes, self.types_out.dim)
         return out if self._restore_out is None else out.index_select(-1, self._restore_out)
 

@@ -2,11 +2,12 @@
 
 The layer is one trilinear form in the features, the cotangents and the matrices,
 
-    T(x, g, B) = sum_e w_e <rho_out(-phi_e) g_i, sum_k f_k(r_e) B_k rho_in(theta_e - phi_e) x_j>,
+    T(x, g, B, S) = sum_i <g_i, S x_i>
+        + sum_e w_e <rho_out(-phi_e) g_i, sum_k f_k(r_e) B_k rho_in(theta_e - phi_e) x_j>,
 
 which reads the same from both ends of an edge: exchanged ends are the reversed graph, with ``phi - theta`` for ``phi``,
 ``-theta`` for ``theta`` and the transposed matrices. So two operators close under differentiation to any order: the
-value (the derivative by ``g``), and the derivatives by ``x`` and ``B`` in one pass over the reversed graph.
+value (the derivative by ``g``), and the derivatives by ``x``, ``B`` and ``S`` in one pass over the reversed graph.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,8 @@ from torch import Tensor
 from geomeq.ops._gauge_mix import Mixer, harmonics, layout_slices, make_mixer
 from geomeq.ops._kernels import choose_path, weighted_rows
 
-# Numbers per block of moments: 4 MiB of float32 stay near a core. See ``stencil_linear``.
-_BLOCK = 1 << 20
+# Numbers per block of moments: 2 MiB of float32 stay near a core. See ``stencil_linear``.
+_BLOCK = 1 << 19
 
 
 def gauge_table(
@@ -124,6 +125,7 @@ def _turned(x: Tensor, phase: Tensor, mixer: Mixer) -> Tensor:
 def gauge_mix(
     x: Tensor,
     weight: Tensor,
+    own: Tensor,
     there: Sequence[Tensor],
     back: Sequence[Tensor],
     layout_in: Sequence[int],
@@ -135,7 +137,8 @@ def gauge_mix(
 
     Args:
         x: ``[N, B, F]``, orders rising, (field, component) within an order.
-        weight: Matrices, ``[R, F_out, F]``.
+        weight: Matrices :math:`B_k`, ``[R, F_out, F]``.
+        own: :math:`S`, ``[F_out, F]``, read between equal orders only; or ``[0, 0]``.
         there: ``gauge_table`` of the graph.
         back: ``gauge_table`` of the reversed graph.
         layout_in: Orders and numbers of fields of ``x``: (order, count, order, count, ...), orders rising.
@@ -148,20 +151,38 @@ def gauge_mix(
     """
     mixer = make_mixer(layout_in, layout_out, weight.size(0), powers)
     batch, width = x.size(1), weight.size(1)
-    out = x.new_zeros(there[0].numel() - 1, batch, width)
-    if out.numel() == 0 or there[1].numel() == 0:
+    out = x.new_empty(there[0].numel() - 1, batch, width)
+    if out.numel() == 0:
         return out
-    matrices, flat = mixer.matrices(weight), out.view(-1, width)
+    matrices, pairs = mixer.matrices(weight), _own_pairs(mixer, own)
+    flat, flat_x = out.view(-1, width), x.reshape(-1, x.size(2))
     for nodes, edges in _blocks(there[0], mixer.num_rows * batch * x.size(2)):
         sums = _moments(there, nodes, edges, x, mixer, path)
-        _mix(mixer, sums, matrices, flat[nodes.start * batch : nodes.stop * batch])
+        rows = slice(nodes.start * batch, nodes.stop * batch)
+        _mix(mixer, sums, matrices, flat[rows], flat_x[rows], own.t(), pairs)
     return out
 
 
-def _mix(mixer: Mixer, sums: Tensor, matrices: Sequence[Tensor], out: Tensor) -> None:
-    columns = layout_slices(mixer.out).values()
-    for moments, matrix, place in zip(mixer.inputs(sums), matrices, columns, strict=True):
-        torch.mm(moments, matrix, out=out[:, place])
+Pairs = dict[int, tuple[slice, slice]]  # columns of an order in the layouts (into, out)
+
+
+def _own_pairs(mixer: Mixer, own: Tensor) -> Pairs:
+    """The orders which ``own`` connects."""
+    into, out = layout_slices(mixer.into), layout_slices(mixer.out)
+    return {order: (into[order], out[order]) for order in out if order in into} if own.numel() else {}
+
+
+def _mix(
+    mixer: Mixer, sums: Tensor, matrices: Sequence[Tensor], out: Tensor, x: Tensor, own: Tensor, pairs: Pairs
+) -> None:
+    """Writes the outputs of a block; ``x`` are its own features, in the layout of those that were summed."""
+    parts = zip(layout_slices(mixer.out).items(), mixer.inputs(sums), matrices, strict=True)
+    for (order, columns), moments, matrix in parts:
+        place = out[:, columns]
+        torch.mm(moments, matrix, out=place)
+        if order in pairs:
+            into, _ = pairs[order]
+            place.addmm_(x[:, into], own[into, columns])
 
 
 @torch.library.custom_op("geomeq::gauge_mix_backward", mutates_args=())
@@ -169,35 +190,40 @@ def gauge_mix_backward(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
+    own: Tensor,
     there: Sequence[Tensor],
     back: Sequence[Tensor],
     layout_in: Sequence[int],
     layout_out: Sequence[int],
     powers: bool,
     path: str,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of ``gauge_mix`` for ``x`` and ``weight``, both from one pass over the reversed graph."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``gauge_mix`` for ``x``, ``weight`` and ``own``, from one pass over the reversed graph."""
     mixer = make_mixer(layout_out, layout_in, weight.size(0), powers)
     batch, width = x.size(1), x.size(2)
-    grad_x, grad_weight = x.new_zeros(x.shape), weight.new_zeros(weight.shape)
-    if grad.numel() == 0 or x.numel() == 0 or there[1].numel() == 0:
-        return grad_x, grad_weight
-    matrices = mixer.matrices(weight.transpose(1, 2))
+    grad_x, grad_weight, grad_own = x.new_empty(x.shape), weight.new_zeros(weight.shape), own.new_zeros(own.shape)
+    if grad.numel() == 0 or x.numel() == 0:
+        return grad_x.zero_(), grad_weight, grad_own
+    matrices, pairs = mixer.matrices(weight.transpose(1, 2)), _own_pairs(mixer, own)
     grads = [torch.zeros_like(matrix) for matrix in matrices]
-    flat, flat_x, columns = grad_x.view(-1, width), x.reshape(-1, width), layout_slices(mixer.out).values()
+    flat, flat_x, flat_grad = grad_x.view(-1, width), x.reshape(-1, width), grad.reshape(-1, grad.size(2))
+    columns = layout_slices(mixer.out).values()
     for nodes, edges in _blocks(back[0], mixer.num_rows * batch * grad.size(2)):
         sums = _moments(back, nodes, edges, grad, mixer, path)
         rows = slice(nodes.start * batch, nodes.stop * batch)
-        _mix(mixer, sums, matrices, flat[rows])
+        _mix(mixer, sums, matrices, flat[rows], flat_grad[rows], own, pairs)
         for moments, total, place in zip(mixer.inputs(sums), grads, columns, strict=True):
             total.addmm_(moments.t(), flat_x[rows, place])
-    return grad_x, mixer.fold(grads).transpose(1, 2).contiguous()
+    for into, place in pairs.values():
+        torch.mm(flat_grad[:, into].t(), flat_x[:, place], out=grad_own[into, place])
+    return grad_x, mixer.fold(grads).transpose(1, 2).contiguous(), grad_own
 
 
 @gauge_mix.register_fake
 def _(
     x: Tensor,
     weight: Tensor,
+    own: Tensor,
     there: Sequence[Tensor],
     back: Sequence[Tensor],
     layout_in: Sequence[int],
@@ -213,14 +239,15 @@ def _(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
+    own: Tensor,
     there: Sequence[Tensor],
     back: Sequence[Tensor],
     layout_in: Sequence[int],
     layout_out: Sequence[int],
     powers: bool,
     path: str,
-) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), weight.new_empty(weight.shape)
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), own.new_empty(own.shape)
 
 
 _TABLE = 6  # tensors of a table
@@ -232,24 +259,26 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors, *there, *back)
 
 
-def _tables(ctx: Any, num_tensors: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _saved(ctx: Any, num_tensors: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     saved = list(ctx.saved_tensors)
     return saved[:num_tensors], saved[num_tensors : num_tensors + _TABLE], saved[num_tensors + _TABLE :]
 
 
+_FIXED = ([None] * _TABLE, [None] * _TABLE, None, None, None, None)  # tables and settings have no gradient
+
+
 def _mix_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    (x, weight), there, back = _tables(ctx, 2)
-    grads = gauge_mix_backward(grad.contiguous(), x, weight, there, back, *ctx.settings)
-    return *grads, [None] * _TABLE, [None] * _TABLE, None, None, None, None
+    tensors, there, back = _saved(ctx, 3)
+    return *gauge_mix_backward(grad.contiguous(), *tensors, there, back, *ctx.settings), *_FIXED
 
 
-def _mix_backward_backward(ctx: Any, toward_x: Tensor, toward_weight: Tensor) -> tuple[Any, ...]:
-    """``grad_x`` is linear in (grad, weight) and ``grad_weight`` in (grad, x): the same two operators again."""
-    (grad, x, weight), there, back = _tables(ctx, 3)
-    of_grad = gauge_mix(toward_x, weight, there, back, *ctx.settings)
-    of_grad = of_grad + gauge_mix(x, toward_weight, there, back, *ctx.settings)
-    of_x, of_weight = gauge_mix_backward(grad, toward_x, toward_weight, there, back, *ctx.settings)
-    return of_grad, of_x, of_weight, [None] * _TABLE, [None] * _TABLE, None, None, None, None
+def _mix_backward_backward(ctx: Any, toward_x: Tensor, toward_weight: Tensor, toward_own: Tensor) -> tuple[Any, ...]:
+    """``grad_x`` is linear in (grad, weights) and their gradients in (grad, x): the same two operators again."""
+    (grad, x, weight, own), there, back = _saved(ctx, 4)
+    of_grad = gauge_mix(toward_x.contiguous(), weight, own, there, back, *ctx.settings)
+    of_grad = of_grad + gauge_mix(x, toward_weight, toward_own, there, back, *ctx.settings)
+    others = gauge_mix_backward(grad, toward_x.contiguous(), toward_weight, toward_own, there, back, *ctx.settings)
+    return of_grad, *others, *_FIXED
 
 
 gauge_mix.register_autograd(_mix_backward, setup_context=_save)
