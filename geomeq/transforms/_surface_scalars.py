@@ -13,6 +13,7 @@ from ..meshes._surface import surface
 
 _LEAST_AREA = 1e-3  # of a vertex, as a part of the mean, where curvature is divided by it
 _ZERO = 1e-6  # eigenvalues times area below this belong to constants
+_TIE = 1e-6  # eigenvalues that differ by a smaller part are one
 _DECAY = 4 * math.log(10)  # the slowest and fastest eigenfunctions decay to 1e-4 at the last and first time
 
 
@@ -34,7 +35,7 @@ def curvatures(pos: Tensor, face: Tensor) -> Tensor:
     mean = meshes.shape_operator(pos, made.face).diagonal(dim1=1, dim2=2).sum(dim=1) / 2
     defect = meshes.gaussian_curvature(made.face, made.length, num)
     used = max(int((made.area > 0).sum()), 1)
-    area = made.area.clamp(min=_LEAST_AREA * total / used or 1.0)
+    area = meshes.vertex_area(made.face, made.length, num, "mixed").clamp(min=_LEAST_AREA * total / used or 1.0)
     return torch.stack([mean * math.sqrt(total), defect / area * total], dim=1).asinh()
 
 
@@ -72,11 +73,19 @@ def heat_kernel(pos: Tensor, face: Tensor, times: int, eigenpairs: int) -> Tenso
 
 
 def _lowest(matrix: csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest eigenvalues of a positive semidefinite matrix, and their vectors ``[N, count]``."""
+    """The smallest eigenvalues of a positive semidefinite matrix, about ``count``, and their vectors ``[N, count]``.
+
+    Of eigenvalues that tie (symmetric meshes) all are kept or none: a part of them would depend on rounding.
+    """
     size = matrix.shape[0]
     if size <= max(2 * count, 200):
         value, vector = np.linalg.eigh(matrix.toarray())
-        return value[:count], vector[:, :count]
-    start = np.cos(np.arange(size))  # the same for every call; a constant would be an eigenvector
-    value, vector = eigsh(matrix.tocsc(), k=count, sigma=-0.1, which="LM", v0=start)
-    return value, vector
+    else:
+        start = np.cos(np.arange(size))  # the same for every call; a constant would be an eigenvector
+        value, vector = eigsh(matrix.tocsc(), k=count + 1, sigma=-0.1, which="LM", v0=start)
+        order = np.argsort(value)
+        value, vector = value[order], vector[:, order]
+    if size > count:
+        whole = value[:count] < value[count] * (1 - _TIE)
+        count = int(whole.sum()) or count
+    return value[:count], vector[:, :count]
