@@ -7,6 +7,7 @@ flips and mollification change it without moving a vertex. Geometry is computed 
 """
 
 from ._clean import clean
+from ._coarsen import Coarsening, coarsen
 from ._connect import euler_characteristic
 from ._curvature import gaussian_curvature, mean_curvature, principal_curvatures, shape_operator
 from ._fans import Fans, fan_angles, fans, one_ring
@@ -24,12 +25,14 @@ from ._vector_heat import vector_heat_log
 from ._vertices import face_normals, vertex_area, vertex_normals
 
 __all__ = [
+    "Coarsening",
     "Fans",
     "HalfEdges",
     "LogMap",
     "MeshReport",
     "any_frames",
     "clean",
+    "coarsen",
     "corner_angles",
     "cotangent_laplacian",
     "cotangents",
