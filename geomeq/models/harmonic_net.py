@@ -186,6 +186,8 @@ class HarmonicNet(nn.Module):
         return _mean_of_graphs(logits, batch, data) if self.config.readout == "mean" else logits
 
     def _coarser(self, data: Data, level: int, x: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if data.get(f"pool_index_{level}") is None:
+            raise ValueError(f"data has no level {level}; apply transforms.MultiScale, or use pool='none'")
         index, transport = data[f"pool_index_{level}"], data[f"pool_transport_{level}"]
         count = data[f"pos_{level}"].size(0)
         if batch is not None:
