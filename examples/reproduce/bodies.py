@@ -63,8 +63,9 @@ class Spectrum(BaseTransform):
         stiffness = meshes.cotangent_laplacian(data.face, length, data.num_nodes)
         area = meshes.vertex_area(data.face, length, data.num_nodes)
         evals, evecs = spectrum(stiffness, area.numpy(), self.eigenpairs)
-        data.evals, data.evecs, data.mass = evals[None].float(), evecs.float(), area.float()
-        data.x = torch.cat([data.x, heat_kernel_signature(evals, evecs, area).float()], dim=1)
+        heat = heat_kernel_signature(evals, evecs, area)
+        data.evals, data.evecs, data.mass, heat = (t.to(data.pos) for t in (evals[None], evecs, area, heat))
+        data.x = torch.cat([data.x, heat], dim=1)
         del data.types, data.frame
         return data
 
@@ -90,19 +91,27 @@ def heat_kernel_signature(evals: Tensor, evecs: Tensor, area: Tensor) -> Tensor:
 PREPARE = Compose([MeshGauge(), GaugeFeatures("curvature"), Spectrum()])
 
 
-def read(split: str) -> list[Data]:
-    """Bodies with graphs and inputs; made once, then read from the cache."""
+def read(split: str, limit: int | None = None) -> list[Data]:
+    """Bodies with graphs and inputs, all of them kept in the cache, or the first so many made anew."""
     if split == "turned":
-        return list(turned("unseen_both"))
+        return turned(raw("unseen_both")[:limit])
+    if limit is not None:
+        return [PREPARE(body) for body in raw(split)[:limit]]
     return list(Bodies(split, shuffle=True, triangulation="own", pre_transform=PREPARE))
 
 
-def turned(split: str, seed: int = 0) -> list[Data]:
+def raw(split: str) -> list[Data]:
+    """Bodies without graphs, in the same order of vertices and with the same triangles."""
+    return list(Bodies(split, shuffle=True, triangulation="own"))
+
+
+def turned(bodies: list[Data], seed: int = 0) -> list[Data]:
     """The same bodies turned in space by random rotations, everything computed anew, in other frames."""
-    bodies = list(Bodies(split, shuffle=True, triangulation="own"))
-    for body, turn in zip(bodies, SO3.random(len(bodies), seed=seed).float(), strict=True):
-        body.pos = body.pos @ turn.T
-    return [GaugeRandomize(f"{INPUTS}x0", seed=seed)(PREPARE(body)) for body in bodies]
+    found = []
+    for body, turn in zip(bodies, SO3.random(len(bodies), seed=seed).to(bodies[0].pos.dtype), strict=True):
+        moved = Data(pos=body.pos @ turn.T, face=body.face, part=body.part, vertex=body.vertex)
+        found.append(GaugeRandomize(f"{INPUTS}x0", seed=seed)(PREPARE(moved)))
+    return found
 
 
 class GEM(nn.Module):
@@ -143,6 +152,7 @@ MODELS = {
     "DiffusionNet-like": lambda: Peer(DiffusionNetLike, 44),
     "DeltaConv-like": lambda: Peer(DeltaConvLike, 39),
 }
+RATES = {"GEM": 1e-2, "isotropic": 1e-2, "DiffusionNet-like": 5e-3, "DeltaConv-like": 5e-3}
 
 
 class Labeller(nn.Module):
@@ -184,11 +194,12 @@ def score(model: Labeller, bodies: list[Data], distances: Tensor) -> dict[str, f
 
 def fit(model: Labeller, bodies: list[Data], args: argparse.Namespace, name: str) -> list[float]:
     """Trains on both labels at once; the mean loss of every epoch."""
+    rate = RATES[name] if args.rate is None else args.rate
     groups = torch.randperm(len(bodies)).split(args.batch)
     batches = [Batch.from_data_list([bodies[i] for i in group]) for group in groups]
     plans = [model.trunk.plan(batch) for batch in batches]  # batches stay the same, so that geometry is read once
-    adam = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, args.rate, total_steps=args.epochs * len(batches))
+    adam = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=args.epochs * len(batches))
     losses = []
     for epoch in range(args.epochs):
         model.train()
@@ -209,14 +220,14 @@ def fit(model: Labeller, bodies: list[Data], args: argparse.Namespace, name: str
 def run(name: str, args: argparse.Namespace) -> dict:
     """Trains and tests one network."""
     torch.set_num_threads(1)
-    bodies, start = read("train")[: args.limit], time.process_time()
+    bodies, start = read("train", args.limit), time.process_time()
     seed_everything(args.seed)
     model = Labeller(MODELS[name](), len(Bodies.parts), bodies[0].num_nodes)
     losses = fit(model, bodies, args, name)
     result = {"weights": sum(p.numel() for p in model.trunk.parameters()), "seconds": time.process_time() - start}
     distances = template_distances()
-    result |= {split: score(model, read(split)[: args.limit], distances) for split in TESTS}
-    result |= {"losses": losses, "bodies": len(bodies), "epochs": args.epochs, "rate": args.rate, "seed": args.seed}
+    result |= {split: score(model, read(split, args.limit), distances) for split in TESTS}
+    result |= {"losses": losses, "bodies": len(bodies), "epochs": args.epochs, "seed": args.seed}
     torch.save(model.state_dict(), args.out / f"{name}.pt")
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=1))
     return result
@@ -253,7 +264,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=1e-2)
+    parser.add_argument("--rate", type=float, help="largest step; by default one for each network, see RATES")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="so many bodies of each split only")
     parser.add_argument("--workers", type=int, default=2, help="networks trained at a time, one core each")
@@ -264,9 +275,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> dict:
     args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    for split in TESTS[:3]:
+    for split in ("train", *TESTS[:3]) if args.limit is None else ():
         read(split)  # once, before processes that would do it side by side
-    read("train")
     if args.workers < 2 or len(args.models) < 2:
         for name in args.models:
             run(name, args)
