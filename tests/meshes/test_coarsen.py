@@ -13,7 +13,7 @@ from geomeq.meshes import clean, coarsen, edge_lengths, euler_characteristic, fa
 from geomeq.neighbors import farthest_points
 
 from ._brute import parts
-from ._shapes import annulus, bow_tie, grid, klein, moebius, real_path, sphere, t_edge, torus, two_parts
+from ._shapes import REAL, annulus, bow_tie, grid, klein, moebius, real_path, sphere, t_edge, torus, two_parts
 from .test_report import soups
 
 METHODS = ["farthest", "quadric"]
@@ -194,3 +194,15 @@ def test_random_soups_give_finite_meshes_and_a_map(soup, amount, method):
         assert after.boundary_loops == before.boundary_loops
         assert after.components == before.components
         assert after.nonmanifold_edges == before.nonmanifold_edges
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_quadrics_keep_the_topology_of_every_mesh_of_the_set(name):
+    mesh = load(real_path(name))
+    out = coarsen(mesh, 0.25, "quadric")
+    check_map(mesh, out)
+    report = inspect(out.mesh)
+    assert report.ok
+    assert report.vertices == math.ceil(0.25 * mesh.pos.size(0))
+    assert (report.euler_characteristic, report.boundary_loops) == (REAL[name][0], int(REAL[name][1] > 0))
