@@ -133,8 +133,8 @@ def equivariance_report(
 
     The model runs once on the graph and then on moved graphs, while hooks compare what goes into and comes out
     of each submodule. The type of an output is ``irreps_out`` or ``types_out`` of the submodule where it has one. Else
-    every type that fits the shape competes (invariant, vector, pseudovector, position, spherical harmonics, the irreps that
-    occur in the model, SO(2) orders), and the one that predicts the moved tensor wins. Where none does, the
+    every type that fits the shape competes (invariant, vector, pseudovector, position, spherical harmonics, the types
+    that occur in the model, SO(2) orders), and the one that predicts the moved tensor wins. Where none does, the
     tensor may still move by some representation unknown here: it does exactly if lengths and mutual angles
     of its rows are kept, which is then reported as ``isometric``. A submodule is named only if the *model's*
     output is wrong, what goes into the submodule is still right, and what comes out is not.
