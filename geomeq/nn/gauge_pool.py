@@ -24,8 +24,8 @@ class GaugePool(nn.Module):
     Example:
         >>> pool = GaugePool("1x0+1x1")
         >>> x = torch.tensor([[1.0, 1.0, 0.0], [3.0, 0.0, -1.0]])
-        >>> pool(x, torch.tensor([0, 0]), torch.tensor([0.0, torch.pi / 2]), 1).round()
-        tensor([[2., 1., -0.]])
+        >>> pool(x, torch.tensor([0, 0]), torch.tensor([0.0, torch.pi / 2]), 1)[:, :2]
+        tensor([[2., 1.]])
 
     Source: de Haan et al. (2021), https://arxiv.org/abs/2003.05425, app. on pooling.
     """

@@ -45,6 +45,7 @@ class GaugeResBlock(nn.Module):
         ValueError: If an option does not exist.
 
     Example:
+        >>> import torch
         >>> block = GaugeResBlock("3x0", "8x0+8x1")
         >>> edge_index = torch.tensor([[1, 0], [0, 1]])
         >>> block(torch.randn(2, 3), edge_index, torch.ones(2, 2), torch.zeros(2)).shape
