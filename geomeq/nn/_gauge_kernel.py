@@ -163,7 +163,10 @@ class SelfWeights:
         key = weight.device, weight.dtype
         if key in self._moved:
             return self._moved[key]
-        made = lasting(lambda: (self.index.flatten().to(weight.device), self.sign.to(weight)))()
-        if not torch.compiler.is_compiling():
-            self._moved[key] = made
-        return made
+        if torch.compiler.is_compiling():
+            return self._move(weight)
+        self._moved[key] = lasting(self._move)(weight)
+        return self._moved[key]
+
+    def _move(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return self.index.flatten().to(weight.device), self.sign.to(weight)

@@ -240,7 +240,9 @@ class GaugeConv(nn.Module):
             x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
             weight = torch.cat([weight, self.edge_bias.unsqueeze(-1)], dim=-1)
             own = None if own is None else nn.functional.pad(own, (0, 1))
-        if self.path == "moments" or (self.path == "auto" and plan.is_fixed):
+        if self.path == "moments" and not plan.is_fixed:
+            raise ValueError("geometry needs gradients here, which path='moments' does not give; use path='auto'")
+        if self.path != "edge" and plan.is_fixed:
             return self._moments(x, weight, own, plan)
         out = edge_messages(
             x,

@@ -100,15 +100,15 @@ class GaugePlan(nn.Module):
         return not any(t is not None and t.requires_grad for t in (self.angle, self.transport, self.radial, self.ratio))
 
     def tables(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        """The tables of ``ops._gauge_sum`` for layers between these orders, there and back; made when first asked for."""
+        """Tables of ``ops._gauge_sum`` for layers between these orders, there and back; made when first asked for."""
         return self._table(orders_in, orders_out, False), self._table(orders_out, orders_in, True)
 
     def _table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool) -> list[Tensor]:
         name = "_".join(("back" if back else "there", *map(str, orders_in), "to", *map(str, orders_out)))
         if name not in self._made:
-            made = lasting(self._make_table)(orders_in, orders_out, back)
             if torch.compiler.is_compiling():
-                return made
+                return self._make_table(orders_in, orders_out, back)
+            made = lasting(self._make_table)(orders_in, orders_out, back)
             for number, tensor in enumerate(made):
                 self.register_buffer(f"{name}_{number}", tensor, persistent=False)
             self._made[name] = len(made)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,7 +34,6 @@ def layout_slices(layout: Layout) -> dict[int, slice]:
     return found
 
 
-@lru_cache(maxsize=256)
 def harmonics(orders_in: tuple[int, ...], orders_out: tuple[int, ...], powers: bool) -> tuple[int, ...]:
     """The multiples of the angle in whose cosine and sine the moments are taken."""
     if not powers:

@@ -57,3 +57,68 @@ def test_the_smooth_kernel_has_one_value_at_the_origin(path):
         torch.testing.assert_close(out[2], out[0], atol=tol, rtol=0)
     far = [conv(x, edge_index, torch.tensor([[0.5, angle]]).double(), transport)[0] for angle in (0.0, 2.0)]
     assert not torch.allclose(far[1], far[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("basis", ["hat", "smooth"])
+@pytest.mark.parametrize("path", ["edge", "moments"])
+def test_finite_differences_agree_twice(basis, path):
+    conv = GaugeConv("1x0+1x1", "1x0+1x2", rings=2, cutoff=0.8, basis=basis, path=path).double()
+    edge_index, polar, transport, area = random_surface(nodes=4)
+    plan = conv.plan(edge_index, polar, transport, area)
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in conv.named_parameters()]
+
+    def layer(x, *values):
+        return torch.func.functional_call(conv, dict(zip(names, values, strict=True)), (x, plan))
+
+    inputs = (x, *(p.detach().requires_grad_() for p in conv.parameters()))
+    assert torch.autograd.gradcheck(layer, inputs)
+    assert torch.autograd.gradgradcheck(layer, inputs)
+
+
+def test_geometry_that_needs_gradients_gets_them():
+    conv = GaugeConv("1x0+1x1", "1x0+1x1", rings=2, cutoff=2.0, basis="smooth").double()
+    edge_index, polar, transport, area = random_surface(nodes=4)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    inputs = [t.clone().requires_grad_() for t in (polar, transport, area)]
+    assert torch.autograd.gradcheck(lambda *geometry: conv(x, edge_index, *geometry), inputs)
+    torch.testing.assert_close(conv(x, edge_index, *inputs), conv(x, edge_index, polar, transport, area))
+    with pytest.raises(ValueError, match="geometry needs gradients"):
+        GaugeConv("1x0+1x1", "1x0+1x1", cutoff=2.0, path="moments").double()(x, edge_index, *inputs)
+
+
+@pytest.mark.parametrize("basis", ["hat", "smooth"])
+@pytest.mark.parametrize("given", ["plan", "tensors"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_equals_eager(compiled, basis, given, backend):
+    conv = GaugeConv("4x0+4x1", "4x0+3x2", rings=2, cutoff=0.8, basis=basis, edge_bias=True)
+    surface = random_surface(dtype=torch.float32)
+    arguments = (conv.plan(*surface),) if given == "plan" else surface
+    x = torch.randn(12, 12, requires_grad=True)
+    inputs = [x, *conv.parameters()]
+    wanted, got = conv(x, *arguments), compiled(conv, backend=backend)(x, *arguments)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    first, second = (torch.autograd.grad(out.square().sum(), inputs) for out in (got, wanted))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_autocast_sums_in_single_precision():
+    conv = GaugeConv("4x0+4x1", "4x0+4x2", rings=2, cutoff=0.8)
+    surface = random_surface(dtype=torch.float32)
+    x = torch.randn(12, 12)
+    wanted = conv(x, *surface)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(conv(x, *surface), wanted)
+        half = conv(x.bfloat16(), *surface)
+    torch.testing.assert_close(half, conv(x.bfloat16().float(), *surface))
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    conv = GaugeConv("4x0+4x1", "4x0+4x2", rings=2, cutoff=0.8).double()
+    surface = random_surface(nodes=70)
+    x = torch.randn(70, 12, dtype=torch.float64, requires_grad=True)
+    whole = derivatives(conv, x, *surface)
+    monkeypatch.setattr("geomeq.ops._gauge_sum._BLOCK", 1)  # sixteen nodes, the smallest
+    for a, b in zip(derivatives(conv, x, *surface), whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
