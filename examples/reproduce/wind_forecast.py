@@ -19,6 +19,11 @@ forecast of the globe as it is, turned along; the difference, relative to what t
 
 Success: skill over persistence above 0.25 and over the climatology above 0, the first difference below 1e-4, the second
 below 0.1. Ends with status 1 otherwise.
+
+Measured, seed 0, one thread, 15 epochs (475 s on a machine in heavy use): SpinNet of 7,872 weights 2.250 m/s,
+persistence 2.818 (skill +0.363), climatology 2.500 (+0.190), damped persistence 2.329 (+0.067). Turned globe: 5.0e-7
+with nodes turned along; 3.9e-2 with nodes where they were (error there 2.208 m/s): success. The validation error still
+fell in the last epoch.
 """
 
 import argparse
@@ -130,7 +135,7 @@ def damped(val: Winds, test: Winds) -> Tensor:
 def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few nodes and steps")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--rotations", type=int, default=3)
