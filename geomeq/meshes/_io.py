@@ -83,7 +83,10 @@ def save(data: Data, path: str | os.PathLike[str]) -> None:
     mesh = to_trimesh(data)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    mesh.export(path, file_type=suffix, **({"digits": 17} if suffix in ("obj", "off") else {}))
+    if suffix in ("obj", "off"):
+        _write_text(mesh, path, suffix)
+    else:
+        mesh.export(path, file_type=suffix)
 
 
 def from_trimesh(mesh: trimesh.Trimesh, dtype: torch.dtype = torch.float32) -> Data:
@@ -124,6 +127,15 @@ def _suffix(path: Path) -> str:
     if suffix not in FORMATS:
         raise ValueError(f"the suffix of a mesh file must be one of {', '.join(FORMATS)}, got {path.name!r}")
     return suffix
+
+
+def _write_text(mesh: trimesh.Trimesh, path: Path, suffix: str) -> None:
+    """Writes OBJ or OFF with all digits; trimesh counts decimals, which loses those of small numbers."""
+    with path.open("w") as file:
+        if suffix == "off":
+            file.write(f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n")
+        np.savetxt(file, mesh.vertices, fmt="%.17g" if suffix == "off" else "v %.17g %.17g %.17g")
+        np.savetxt(file, mesh.faces + (suffix == "obj"), fmt="3 %d %d %d" if suffix == "off" else "f %d %d %d")
 
 
 def _open(path: Path, suffix: str) -> BytesIO:

@@ -70,9 +70,7 @@ def face_normals(pos: Tensor, face: Tensor) -> Tensor:
         TypeError: For a wrong dtype.
         ValueError: For a wrong shape, a vertex out of range, NaN.
     """
-    vector = _area_vectors(pos, face)
-    size = vector.norm(dim=1, keepdim=True)
-    return torch.where(size > 0, vector / torch.where(size > 0, size, torch.ones_like(size)), 0.0)
+    return _unit(_area_vectors(pos, face))
 
 
 def vertex_normals(pos: Tensor, face: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ def vertex_normals(pos: Tensor, face: Tensor) -> Tensor:
     face = read_face(face, pos.size(0))
     corner = face.t().reshape(-1)
     vector = _area_vectors(pos, face)
-    normal = face_normals(pos, face)
+    normal = _unit(vector)
     angle = corner_angles(edge_lengths(pos, face))
     total = sum_at(corner, angle[:, None] * normal.repeat_interleave(3, dim=0), pos.size(0))
     size = total.norm(dim=1)
@@ -117,6 +115,12 @@ def vertex_normals(pos: Tensor, face: Tensor) -> Tensor:
     up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device=pos.device)
     total = total.index_copy(0, lost, torch.where(found[:, None], second[:, :3], up))
     return total / total.norm(dim=1, keepdim=True)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    """Vectors of length one; zero stays zero."""
+    size = vector.norm(dim=1, keepdim=True)
+    return torch.where(size > 0, vector / torch.where(size > 0, size, torch.ones_like(size)), 0.0)
 
 
 def _area_vectors(pos: Tensor, face: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ QUADS = [[0, 0, 0], [2, 0, 0], [2, 1, 0], [0, 1, 0], [3, 2, 0]]
 
 def untidy(dtype=torch.float64):
     """Duplicate and isolated vertices, a degenerate and a doubled face: what a careful reader must leave alone."""
-    pos = torch.rand(8, 3, dtype=torch.float64)
+    pos = torch.rand(8, 3, dtype=torch.float64) * 10.0 ** -torch.arange(8, dtype=torch.float64)[:, None]
     pos[5] = pos[1]
     face = torch.tensor([[3, 0, 0, 4, 4], [1, 5, 0, 6, 6], [0, 3, 2, 3, 3]])
     return Data(pos=pos.to(dtype), face=face)

@@ -111,7 +111,7 @@ soups = st.integers(1, 8).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(soups)
 def test_counts_on_random_soups_equal_loops(soup):
     points, corners = soup
