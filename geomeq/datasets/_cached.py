@@ -132,15 +132,35 @@ def _read_processed(path: Path) -> tuple[Data, Slices] | None:
         return None
     try:
         stored = torch.load(path, weights_only=True)  # never executes what a file says
-        return Data.from_dict(stored["data"]), stored["slices"]
+        return _class_named(stored.get("class", "")).from_dict(stored["data"]), stored["slices"]
     except Exception as error:
         warnings.warn(f"{path} is damaged ({type(error).__name__} on reading it); building it again", stacklevel=2)
         return None
 
 
+def _name_of(kind: type[Data]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _class_named(name: str) -> type[Data]:
+    """The class of the samples: ``Data``, or one derived from it which knows how to join its attributes in a batch.
+
+    Only classes that are there already are considered: a file cannot have a module imported. ``pre_transform`` made
+    the samples, so the module that defines their class has been.
+    """
+    if not name:
+        return Data
+    kinds = [Data]
+    for kind in kinds:  # grows while it runs: classes derived from derived ones
+        if _name_of(kind) == name:
+            return kind
+        kinds += kind.__subclasses__()
+    raise TypeError(f"the samples are of class {name}, which is not known here")
+
+
 def _write_processed(path: Path, data: Data, slices: Slices) -> None:
     """Writes a processed file in one step: a reader sees the whole file or none."""
-    stored = {"data": data.to_dict(), "slices": slices}
+    stored = {"data": data.to_dict(), "slices": slices, "class": _name_of(type(data))}
     for name, value in stored["data"].items():  # type: ignore[union-attr]
         _check_storable(name, value)
     try:

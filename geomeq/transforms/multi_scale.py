@@ -70,6 +70,9 @@ class MultiScaleData(Data):
         return super().__cat_dim__(key if found is None else found[0], value, *args, **kwargs)
 
 
+torch.serialization.add_safe_globals([MultiScaleData])  # so that PyG's data sets read what they wrote
+
+
 def _level_of(key: str) -> tuple[str, int] | None:
     """``("pos", 2)`` for ``"pos_2"``; ``None`` for attributes of the finest level."""
     found = _LEVEL.fullmatch(key)

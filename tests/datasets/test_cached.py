@@ -2,11 +2,14 @@
 
 import functools
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform, Compose, Distance
 
 from geomeq.datasets import NBody, cache_root, fingerprint
@@ -215,3 +218,38 @@ def test_the_root_is_the_cache_folder(cache, monkeypatch):
     assert Path(NBody(num_systems=1).root) == cache / "nbody"
     monkeypatch.delenv("GEOMEQ_CACHE")
     assert cache_root() == Path.home() / ".cache" / "geomeq"
+
+
+class Pair(Data):
+    """A class of samples with a number of its own that counts in batches."""
+
+    def __inc__(self, key, value, *args, **kwargs):
+        return 100 if key == "partner_index" else super().__inc__(key, value, *args, **kwargs)
+
+
+def with_partner(data):
+    return Pair(**data.to_dict(), partner_index=torch.arange(5))
+
+
+def test_the_class_of_the_samples_is_kept(tmp_path, simulations):
+    for _ in range(2):  # made, then read
+        data = small(tmp_path, pre_transform=with_partner)
+        assert type(data[0]) is Pair
+        batch = next(iter(DataLoader(data, batch_size=3)))
+        assert batch.partner_index[5:10].tolist() == [100, 101, 102, 103, 104]
+    assert len(simulations) == 1
+    assert type(small(tmp_path)[0]) is Data
+
+
+def test_a_class_that_is_not_there_is_not_fetched(tmp_path, simulations):
+    small(tmp_path, pre_transform=with_partner)
+    (path,) = Path(tmp_path).rglob("data.pt")
+    stored = torch.load(path, weights_only=True)
+    torch.save({**stored, "class": "antigravity.Data"}, path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert type(small(tmp_path, pre_transform=with_partner)[0]) is Pair
+    assert "antigravity" not in sys.modules
+    assert len(simulations) == 2
+    del stored["class"]  # a file from before classes were noted
+    torch.save(stored, path)
+    assert type(small(tmp_path, pre_transform=with_partner)[0]) is Data
