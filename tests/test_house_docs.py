@@ -44,7 +44,11 @@ def python_blocks(page: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (REPO / page).read_text(), flags=re.DOTALL | re.MULTILINE))
 
 
-PAGES = ("start", "groups", "group_graphs", "chebyshev", "finite_groups", "group_conv", "gcnn", "implicit_bias")
+PAGES = (
+    "start",
+    *("groups", "group_graphs", "chebyshev", "finite_groups", "group_conv", "gcnn", "implicit_bias"),
+    *("meshes", "gauge", "harmonic", "spin", "bodies"),
+)
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
