@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 from geomeq import spheres
 from geomeq.groups import SO2Irreps
 from geomeq.nn import GaugeConv
-from geomeq.transforms import MeshGauge, SphereGauge
+from geomeq.transforms import MeshGauge, PlaneGauge, SphereGauge
 
 
 def both(level, method):
@@ -63,3 +63,22 @@ def test_a_gauge_layer_gives_the_same_field(method):
     mesh.transport = -mesh.transport
     wrong = layer(x, mesh.edge_index, mesh.polar, mesh.transport, globe.area).detach()
     assert float((wrong - outputs[1]).norm() / outputs[1].norm()) > 0.1
+
+
+def test_a_small_cap_of_the_sphere_is_the_plane():
+    """Cases SO(3)/SO(2) and SE(2)/SO(2) are one: with frames along the axes, transport vanishes with the area."""
+    flat = torch.rand(40, 2, dtype=torch.float64) - 0.5
+    plane = PlaneGauge(cutoff=0.4)(Data(pos=flat))
+    for size in (1e-2, 1e-3):
+        pos = torch.cat([size * flat, torch.ones(40, 1, dtype=torch.float64)], dim=1)
+        pos = pos / pos.norm(dim=1, keepdim=True)
+        e1 = torch.linalg.cross(torch.tensor([0.0, 1, 0]).double().expand_as(pos), pos)
+        e1 = e1 / e1.norm(dim=1, keepdim=True)
+        frame = torch.stack([e1, torch.linalg.cross(pos, e1), pos], dim=1)
+        area = torch.ones(40, dtype=torch.float64)
+        gauge = SphereGauge(0.4 * size, frames="given", allow_isolated=True)
+        globe = gauge(Data(pos=pos, area=area, frame=frame))
+        assert torch.equal(globe.edge_index, plane.edge_index)
+        assert float((globe.polar[:, 0] / size / plane.polar[:, 0] - 1).abs().max()) < size**2
+        assert apart(globe.polar[:, 1], plane.polar[:, 1]) < size**2
+        assert apart(globe.transport, plane.transport) < size**2
