@@ -232,3 +232,15 @@ def test_a_network_without_places_cannot_tell_north_from_south():
     assert float(y[:, 0].std()) < 2e-3
     assert float(y[:, 1:].abs().max()) < 5e-3
     assert math.isfinite(float(y.sum()))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@each
+def test_on_cuda_as_on_the_cpu(config):
+    graph, model = globe(config), network(config)
+    wanted = model(graph).detach()
+    got = model.cuda()(graph.cuda())
+    torch.testing.assert_close(got.detach().cpu(), wanted, rtol=0, atol=1e-10)
+    again = SphereGauge(CUTOFF, loops=True)(Data(pos=graph.pos, area=graph.area))
+    assert again.polar.device.type == again.edge_index.device.type == again.frame.device.type == "cuda"
