@@ -21,6 +21,7 @@ from geomeq.ops._kernels import choose_path, weighted_rows
 
 # Numbers per block of moments: 2 MiB of float32 stay near a core. See ``stencil_linear``.
 _BLOCK = 1 << 19
+_LARGE_BLOCK = 1 << 26  # 256 MiB: no device has the moments of a million nodes to spare
 
 
 def gauge_table(
@@ -83,16 +84,19 @@ def _coefficients(angle: Tensor, radial: Tensor, ratio: Tensor | None, multiples
     return torch.cat(columns, dim=1) if columns else radial[:, :0]
 
 
-def _blocks(first_edge: Tensor, numbers_per_node: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of nodes and the edges that end there; one block on devices where splitting only costs time."""
+def _blocks(first_edge: Tensor, num_edges: int, numbers_per_node: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of nodes and the edges that end there; large ones on devices where splitting only costs time."""
     num_nodes = first_edge.numel() - 1
-    on_cpu = first_edge.device.type == "cpu"
     block = _BLOCK if torch.get_num_threads() == 1 else 4 * _BLOCK
-    step = max(16, block // max(numbers_per_node, 1)) if on_cpu else max(num_nodes, 1)
+    block = block if first_edge.device.type == "cpu" else _LARGE_BLOCK
+    step = max(16, block // max(numbers_per_node, 1))
+    if step >= num_nodes:  # asking a GPU where blocks begin would wait for it
+        yield slice(0, num_nodes), slice(0, num_edges)
+        return
     bounds = [*range(0, num_nodes, step), num_nodes]
     edges = first_edge[bounds].tolist()
-    for i in range(len(bounds) - 1):
-        yield slice(bounds[i], bounds[i + 1]), slice(edges[i], edges[i + 1])
+    for number in range(len(bounds) - 1):
+        yield slice(*bounds[number : number + 2]), slice(*edges[number : number + 2])
 
 
 def _moments(table: Sequence[Tensor], nodes: slice, edges: slice, x: Tensor, mixer: Mixer, path: str) -> Tensor:
@@ -115,7 +119,8 @@ def _turned(x: Tensor, phase: Tensor, mixer: Mixer) -> Tensor:
         # complex numbers stay inside the operator: compilers never see them, and one product replaces six
         part, turn = x[..., columns].unflatten(-1, (-1, 2)), torch.view_as_complex(phase[:, number])[:, None, None]
         if x.size(-1) % 2 or columns.start % 2:  # such rows cannot be read as complex numbers in place
-            part.copy_(torch.view_as_real(torch.view_as_complex(part.contiguous()).mul_(turn)))
+            copied = part.clone(memory_format=torch.contiguous_format)
+            part.copy_(torch.view_as_real(torch.view_as_complex(copied).mul_(turn)))
         else:
             torch.view_as_complex(part).mul_(turn)
     return x
@@ -156,7 +161,7 @@ def gauge_mix(
         return out
     matrices, pairs = mixer.matrices(weight), _own_pairs(mixer, own)
     flat, flat_x = out.view(-1, width), x.reshape(-1, x.size(2))
-    for nodes, edges in _blocks(there[0], mixer.num_rows * batch * x.size(2)):
+    for nodes, edges in _blocks(there[0], there[1].numel(), mixer.num_rows * batch * x.size(2)):
         sums = _moments(there, nodes, edges, x, mixer, path)
         rows = slice(nodes.start * batch, nodes.stop * batch)
         _mix(mixer, sums, matrices, flat[rows], flat_x[rows], own.t(), pairs)
@@ -208,7 +213,7 @@ def gauge_mix_backward(
     grads = [torch.zeros_like(matrix) for matrix in matrices]
     flat, flat_x, flat_grad = grad_x.view(-1, width), x.reshape(-1, width), grad.reshape(-1, grad.size(2))
     columns = layout_slices(mixer.out).values()
-    for nodes, edges in _blocks(back[0], mixer.num_rows * batch * grad.size(2)):
+    for nodes, edges in _blocks(back[0], back[1].numel(), mixer.num_rows * batch * grad.size(2)):
         sums = _moments(back, nodes, edges, grad, mixer, path)
         rows = slice(nodes.start * batch, nodes.stop * batch)
         _mix(mixer, sums, matrices, flat[rows], flat_grad[rows], own, pairs)

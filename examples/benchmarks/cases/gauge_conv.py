@@ -116,7 +116,7 @@ def per_edge(problem: Problem):
 
     def layer(x: Tensor) -> Tensor:
         weight = torch.cat([conv._self.matrix(conv.self_weight)[None], conv.weight])
-        weight = by_channel(by_channel(weight).permute(0, 2, 3, 1)).permute(0, 1, 2, 3, 4)  # [ring, C, D, C', D']
+        weight = by_channel(by_channel(weight).permute(0, 2, 3, 1))  # [ring, C, D, C', D']
         neighbour = by_channel(x)[source]
         along = turned(neighbour, transport - angle)
         mixed = torch.einsum("eci,er,rcioj->eoj", along, rings, weight)
@@ -128,9 +128,9 @@ def per_edge(problem: Problem):
     return lambda: forward_backward(problem, conv, layer)
 
 
-def reference(problem: Problem) -> Results:
+def reference(**options):
     """The formula in float64, with the weights that the others drew."""
-    return ours(path="edge")(problem)()
+    return lambda problem: ours(path="edge", **options)(problem)()
 
 
 SIZES = {
@@ -138,23 +138,36 @@ SIZES = {
     for level in (4, 5)
     for channels in (16, 32, 64)
 }
-WIDE = {"V=2562, C=16, two hops": {"level": 4, "channels": 16, "hops": 2}}
+TWO_HOPS = {"V=2562, C=16, two hops": {"level": 4, "channels": 16, "hops": 2}}
 
 CASES = [
     Case(
         "gauge_conv",
         "one gauge-equivariant layer, orders up to 2, two rings, forward and backward",
-        sizes=SIZES | WIDE,
+        sizes=SIZES | TWO_HOPS,
         quick={"V=42, C=2": {"level": 1, "channels": 2}},
         setup=sphere,
         contenders={
             "geomeq": ours(),
             "geomeq, plan made in the call": ours(share=False),
-            "geomeq, smooth": ours(basis="smooth"),
+            "geomeq, a message per edge": ours(path="edge"),
             "per edge": per_edge,
         },
         peer="per edge",
-        reference=reference,
+        reference=reference(),
         claims=(Claim("at least six times faster than per edge", "geomeq", "per edge", 1 / 6),),
+    ),
+    Case(
+        "gauge_conv_smooth",
+        "the same layer with smooth rings and powers of the radius",
+        sizes={size: SIZES[size] for size in ("V=2562, C=16", "V=2562, C=32")},
+        quick={"V=42, C=2": {"level": 1, "channels": 2}},
+        setup=sphere,
+        contenders={
+            "geomeq": ours(basis="smooth"),
+            "geomeq, a message per edge": ours(path="edge", basis="smooth"),
+        },
+        peer="geomeq, a message per edge",
+        reference=reference(basis="smooth"),
     ),
 ]
