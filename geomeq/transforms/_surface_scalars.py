@@ -30,8 +30,11 @@ def curvatures(pos: Tensor, face: Tensor) -> Tensor:
     Returns:
         ``[N, 2]``, float64.
     """
+    pos = _of_unit_size(pos, face)
     made = surface(pos, face)
     total, num = float(made.area.sum()), pos.size(0)
+    if not bool((made.length > 0).any()):
+        return pos.new_zeros(num, 2)
     mean = meshes.shape_operator(pos, made.face).diagonal(dim1=1, dim2=2).sum(dim=1) / 2
     defect = meshes.gaussian_curvature(made.face, made.length, num)
     used = max(int((made.area > 0).sum()), 1)
@@ -51,7 +54,7 @@ def heat_kernel(pos: Tensor, face: Tensor, times: int, eigenpairs: int) -> Tenso
     Returns:
         ``[N, times]``, float64; zero at vertices of no triangle.
     """
-    made = surface(pos, face)
+    made = surface(_of_unit_size(pos, face), face)
     num = pos.size(0)
     mass = meshes.vertex_area(made.face, made.length, num).numpy()
     used = np.flatnonzero(mass > 0)
@@ -70,6 +73,16 @@ def heat_kernel(pos: Tensor, face: Tensor, times: int, eigenpairs: int) -> Tenso
     decay = np.exp(-np.clip(value, 0, None)[:, None] * at)
     out[torch.from_numpy(used)] = torch.from_numpy(square @ decay / decay.sum(axis=0))
     return out
+
+
+def _of_unit_size(pos: Tensor, face: Tensor) -> Tensor:
+    """The mesh, about as large as 1 and around the origin: no area under- or overflows."""
+    used = pos[face.flatten()]
+    if used.size(0) == 0:
+        return pos
+    pos = pos - used[0]
+    size = float((used - used[0]).abs().max())
+    return pos / size if size > 0 else pos
 
 
 def _lowest(matrix: csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:

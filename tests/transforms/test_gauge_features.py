@@ -132,6 +132,17 @@ def test_what_is_missing(kind, data, message):
         GaugeFeatures(kind)(data)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-200, 1e100])
+def test_meshes_of_no_size_and_of_extreme_size(size):
+    mesh = bumpy()
+    mesh.pos = mesh.pos * size
+    for kind in ("curvature", "heat_kernel"):
+        x = features(kind, mesh).x
+        assert bool(torch.isfinite(x).all())
+        if size:
+            torch.testing.assert_close(x, features(kind, bumpy()).x, atol=1e-6, rtol=0)
+
+
 def test_unknown_kinds():
     with pytest.raises(ValueError, match="kind must be among"):
         GaugeFeatures("shot")
