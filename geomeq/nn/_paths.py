@@ -7,6 +7,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geomeq.groups._lasting import lasting
 from geomeq.ops.coupling import CouplingRows
 
 
@@ -68,14 +69,14 @@ class Constant:
         """The array in its own dtype on a device."""
         key = (device, self._value.dtype)
         if key not in self._made:
-            self._made[key] = self._value.to(device=device)
+            self._made[key] = lasting(self._value.to)(device=device)
         return self._made[key]
 
     def like(self, other: Tensor) -> Tensor:
         """The array in the dtype and on the device of ``other``."""
         key = (other.device, other.dtype)
         if key not in self._made:
-            self._made[key] = self._value.to(device=other.device, dtype=other.dtype)
+            self._made[key] = lasting(self._value.to)(device=other.device, dtype=other.dtype)
         return self._made[key]
 
 
@@ -118,7 +119,7 @@ class WeightAssembly:
     def __call__(self, weight: Tensor) -> list[Tensor]:
         """The matrices for the flat weight ``[W]``."""
         if weight.device not in self._indices:
-            self._indices[weight.device] = self._index.to(weight.device)
+            self._indices[weight.device] = lasting(self._index.to)(weight.device)
         picked = weight.index_select(0, self._indices[weight.device]).view(self._depth, -1)
         mixed = picked * self._coefficients.like(weight)
         flat = mixed[0] if self._depth == 1 else mixed.sum(0)

@@ -219,6 +219,17 @@ def test_static_graphs_empty_graphs_half_precision_and_compile(compiled):
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"norm": True}, {"act": torch.sin}, {"samples": 9}])
+@pytest.mark.parametrize("types", [MIXED, "1x2+2x0+1x1"])
+def test_what_inference_made_first_serves_training(types, options):
+    layer, x = FourierNonlinearity(types, **options), features(types, 5, dtype=torch.float32)
+    with torch.inference_mode():
+        layer.eval()(x)
+    x.requires_grad_()
+    layer.train()(x).square().sum().backward()
+    assert float(x.grad.abs().sum()) > 0
+
+
 def test_slices_do_not_matter(monkeypatch):
     from geomeq.ops import _sampled
 
