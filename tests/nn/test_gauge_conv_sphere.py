@@ -75,7 +75,9 @@ def test_spectral_twin(grid, spin_in, spin_out, degree, m):
 
 def test_the_other_sign_convention_would_fail(grid):
     field = spin_harmonic(-1, 3, 2, grid.pos)  # as if f -> e^{+i psi} f
-    got = one_pair(1, 1)(torch.view_as_real(field), grid.edge_index, grid.polar, grid.transport, grid.area)[-12:].detach()
+    got = one_pair(1, 1)(torch.view_as_real(field), grid.edge_index, grid.polar, grid.transport, grid.area).detach()[
+        -12:
+    ]
     ratio = torch.view_as_complex(got) / spin_harmonic(-1, 3, 2, grid.pos[-12:])
     assert float((ratio - ratio.mean()).abs().max()) > 0.1 * float(ratio.abs().mean())
 

@@ -226,14 +226,13 @@ def test_stored_in_the_dtype_of_the_positions(dtype):
 
 
 def test_a_sampling_is_read_in_full_precision():
-    exact = SphereGauge(cutoff=0.6)(SAMPLINGS["gauss_legendre"]())
-    wide = gauge("gauss_legendre")
+    sampling, transform = spheres.healpix(16), SphereGauge(cutoff=0.1)
+    exact, wide, narrow = transform(sampling), transform(sampling.to_data(torch.float64)), transform(sampling.to_data())
     assert exact.polar.dtype == torch.float32
-    narrow = gauge("gauss_legendre", torch.float32)
+    assert torch.equal(exact.edge_index, wide.edge_index)
     errors = [apart(graph.polar[:, 1].double(), wide.polar[:, 1]) for graph in (exact, narrow)]
     assert errors[0] < 2e-7
-    assert errors[0] < 0.7 * errors[1]
-    assert torch.equal(exact.edge_index, wide.edge_index)
+    assert errors[0] < 0.5 * errors[1]  # positions in float32 cost digits of short edges
 
 
 def test_a_batch_is_as_its_spheres():
