@@ -17,8 +17,8 @@ in discrete-continuous convolutions: scalars in, scalars out, no transport; one 
 Success: 0 -> 1 -> 0 at most 1e-3 on Gauss-Legendre and HEALPix grids where the directional filter has more than 1.
 Ends with status 1 otherwise.
 
-Measured, one thread, one pair of rotations (* where the claim is made; minutes in all on a machine in heavy use, the rows
-of --fine ten minutes each there):
+Measured, one thread, one pair of rotations (* where the claim is made; 6 minutes on a machine in heavy use, ten minutes
+there for each row of --fine):
 
     grid                       nodes   L cut-off  0->0->0  0->1->0  0->2->0  directional
     Gauss-Legendre 2L x 4L      1152  12    1.57  7.8e-04  2.4e-04  6.4e-04         1.31  *
@@ -27,6 +27,7 @@ of --fine ten minutes each there):
     HEALPix 16, ring weights    3072  12    0.80  1.9e-05  2.9e-04  7.3e-04         1.45  *
     HEALPix 16                  3072  12    0.80  5.2e-04  6.9e-03  6.7e-03         1.45
     equiangular 2L              1200  12    1.57  7.8e-04  2.3e-04  6.3e-04         1.31
+    icosphere 4                 2562  12    0.80  1.0e-03  9.3e-03  1.7e-02         1.45
     HEALPix 32, ring weights   12288  12    0.40  1.2e-05  3.4e-04  7.3e-04         1.44  *
     HEALPix 32                 12288  12    0.40  1.6e-04  1.3e-03  4.3e-03         1.44
 
