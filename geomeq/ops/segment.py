@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._kernels import choose_path, csr_matrix
 
 _NARROW = 8  # channels up to which segment_reduce is the fastest maximum on a CPU; beyond, scatter_reduce is
@@ -67,7 +68,7 @@ def segment_max(
         >>> segment_max(torch.tensor([1.0, 2.0, -4.0]), torch.tensor([0, 0, 2]), num_segments=3)
         tensor([ 2.,  0., -4.])
     """
-    return _reduce(segment_amax, src, index, num_segments, ptr)
+    return _reduce(_amax, src, index, num_segments, ptr)
 
 
 def segment_softmax(
@@ -85,7 +86,7 @@ def segment_softmax(
         >>> segment_softmax(torch.tensor([0.0, 0.0, 4.0]), torch.tensor([0, 0, 2]), num_segments=3)
         tensor([0.5000, 0.5000, 1.0000])
     """
-    return _reduce(segment_soft, src, index, num_segments, ptr)
+    return _reduce(_soft, src, index, num_segments, ptr)
 
 
 def _reduce(
@@ -168,11 +169,28 @@ def _check_ptr(ptr: Tensor, num_rows: int, num_segments: int | None) -> None:
 
 
 def _sum(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
+    if transforms_functions():
+        return src.new_zeros(ptr.numel() - 1, src.size(1)).index_add(0, index, src)
     return segment_total(src, index, ptr)
 
 
 def _mean(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
-    return segment_total(src, index, ptr) / ptr.diff().clamp(min=1).unsqueeze(1).to(src.dtype)
+    return _sum(src, index, ptr) / ptr.diff().clamp(min=1).unsqueeze(1).to(src.dtype)
+
+
+def _amax(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
+    if not transforms_functions():
+        return segment_amax(src, index, ptr)
+    lowest = src.new_full((ptr.numel() - 1, src.size(1)), -math.inf)
+    largest = lowest.scatter_reduce(0, index.long().unsqueeze(1).expand_as(src), src, "amax")
+    return largest.masked_fill((ptr.diff() == 0).unsqueeze(1), 0.0)
+
+
+def _soft(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
+    if not transforms_functions():
+        return segment_soft(src, index, ptr)
+    out = (src - _amax(src.detach(), index, ptr).index_select(0, index)).exp()
+    return out / _sum(out, index, ptr).index_select(0, index)
 
 
 @torch.library.custom_op("geomeq::segment_total", mutates_args=())

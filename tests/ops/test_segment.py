@@ -176,3 +176,21 @@ def test_cuda_equals_cpu(function, channels):
         out = function(x, index.to(device), 50)
         results.append([t.cpu() for t in (out, *torch.autograd.grad(out.sin().sum(), x))])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("function", EVERY)
+def test_function_transforms(function):
+    """A custom operator has no forward derivative: ``torch.func.jvp`` of one would be zero without a word."""
+    index = torch.tensor([0, 0, 2, 2, 2, 3])
+    x, v = torch.randn(2, 6, 4, dtype=torch.float64)
+
+    def call(x):
+        return function(x, index, 5)
+
+    step = 1e-6
+    slope = (call(x + step * v) - call(x - step * v)) / (2 * step)
+    torch.testing.assert_close(torch.func.jvp(call, (x,), (v,))[1], slope, atol=1e-8, rtol=1e-8)
+    own = x.clone().requires_grad_()
+    call(own).square().sum().backward()
+    torch.testing.assert_close(torch.func.grad(lambda x: call(x).square().sum())(x), own.grad)
+    torch.testing.assert_close(torch.func.vmap(call)(torch.stack([x, v])), torch.stack([call(x), call(v)]))
