@@ -31,7 +31,8 @@ class Ring:
         source, target = (row.numpy() for row in log.edge_index)
         self.num, self.log = num_vertices, log
         length, angle = log.polar.double().numpy().T
-        self.length = np.maximum(length, _SHORT * length.mean() if length.size else 0.0)
+        # where all vertices coincide every edge counts as 1: an edge without a length would be none to the search
+        self.length = np.maximum(length, (_SHORT * length.mean() if length.size else 0.0) or 1.0)
         self.ptr = np.concatenate([[0], np.bincount(target, minlength=num_vertices).cumsum()])
         back = reverse_pairs(log.edge_index, num_vertices).numpy()
         # of the pair (source j, target k): where j sees k, and the turn from k's frame into j's

@@ -148,6 +148,16 @@ def test_pieces_keep_their_nodes_and_never_mix():
     assert fallen.num_levels == 2
 
 
+def test_all_vertices_at_one_place():
+    mesh = sphere(1)
+    mesh.pos = 0 * mesh.pos
+    data = MultiScale((0.5, 0.5))(mesh)
+    for k in (1, 2):
+        level = data.level(k)
+        assert bool((level.pool_index >= 0).all() and (level.pool_index < level.num_nodes).all())
+        assert bool(torch.isfinite(level.polar).all() and torch.isfinite(level.pool_transport).all())
+
+
 @pytest.mark.parametrize("frames", ["meridian", "random", "given"])
 def test_spheres(frames):
     points = spheres.fibonacci(400).to_data(F64)
