@@ -6,12 +6,17 @@ network sees where each neighbour lies and turns vectors into its own frame. An 
 is: a half turn of the field about a point changes nothing for it and the sign of the derivative, so its relative error
 is 1 at best, however it is trained. It is even given the direction in one frame for all, as two plain numbers.
 
-    python examples/reproduce/anisotropy_probe.py            # about a minute
+    python examples/reproduce/anisotropy_probe.py            # two minutes
     python examples/reproduce/anisotropy_probe.py --quick    # does it run? claims are not judged
 
 Success: relative error (root mean square of the error over that of the derivative) of the gauge network below 1e-2 on
 new fields, directions and frames, of the isotropic one above 0.7; redrawing all frames moves the prediction by less
 than 1e-5 of its size. Ends with status 1 otherwise.
+
+Measured, seed 0, one thread on a busy machine, 92 s of computing time: gauge (8,473 weights) 0.0082, isotropic (8,201
+weights) 1.000, redrawn frames move the prediction by 4e-7: success. The best linear difference of the 20 neighbours
+with two rings has an error of 0.0024, so the rest is the product of slope and direction, which SiLU has to imitate.
+With 1,000 steps it is 0.0105.
 """
 
 import argparse

@@ -13,6 +13,8 @@ from tests.meshes_pipeline._networks import TYPES, made, network, prepared, rela
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 SLOW = ("blub_fish", "goathead", "penguin", "koala", "wingnut", "skull", "human_man", "scorpion")
 SURFACES = ["bumpy", "torus", "open", "two parts", "cube", "spot", "hand"]
+# A few vertices have features 11 times the usual size: 2e-5 in float32 with the default of 25 samples, 5e-7 with 53.
+SAMPLES = dict.fromkeys(("skull", "human_man"), 53)
 each = pytest.mark.parametrize("name", [*SURFACES, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 GAUGES = {
     "one ring": MeshGauge(),
@@ -38,7 +40,7 @@ def options_of(gauge: MeshGauge | MultiScale) -> dict[str, object]:
 @DTYPES
 def test_redrawn_frames_change_nothing(name, dtype, tol):
     data = prepared(made(name), dtype)
-    model = settled(network(dtype), data)
+    model = settled(network(dtype, samples=SAMPLES.get(name)), data)
     y = model(data)
     assert relative(model(GaugeRandomize(TYPES)(data.clone())), y) < tol
     half = data.clone()
