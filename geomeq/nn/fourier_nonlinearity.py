@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from geomeq.groups import SO2Irreps
+from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._sampled import ACTS, sampled_act
 
 from ._paths import Constant
@@ -163,33 +164,37 @@ class FourierNonlinearity(nn.Module):
         check_features(x, self._dim, self._hint)
         if not self._groups:
             return x
+        wide = torch.promote_types(x.dtype, torch.float32)
+        out_dtype = wide if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+            x = x.to(wide)
             if self._permutation is not None:
                 x = x.index_select(-1, self._permutation.on(x.device))
             if self.norm is not None:
                 x = self.norm(x)
             y = self._sampled(x.reshape(-1, self._dim)).view(x.shape)
-            return y if self._inverse is None else y.index_select(-1, self._inverse.on(x.device))
+            y = y if self._inverse is None else y.index_select(-1, self._inverse.on(x.device))
+            return y.to(out_dtype)
 
     def _sampled(self, x: Tensor) -> Tensor:
         count = self._count(x.dtype)
         bases = [basis.like(x) for basis in self._bases[count]]
-        if isinstance(self.act, str):
+        transforms = transforms_functions()
+        if isinstance(self.act, str) and not transforms:
             out: Tensor = sampled_act(x, [], bases, self._plan, self._scales[count], self.act)
             return out
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling() and not transforms:
             kept: Tensor = checkpoint(self._plain, x, bases, self._scales[count], use_reentrant=False)
             return kept
         return self._plain(x, bases, self._scales[count])
 
     def _plain(self, x: Tensor, bases: list[Tensor], scales: list[float]) -> Tensor:
         """The same by ordinary autograd, for functions whose derivatives are not known here."""
-        assert not isinstance(self.act, str)
+        act = getattr(torch.nn.functional, self.act) if isinstance(self.act, str) else self.act
         columns: dict[int, list[Tensor]] = {}
         for group, basis, scale in zip(self._groups, bases, scales, strict=True):
             parts = [x[:, at : at + group.count * c].view(-1, group.count, c) for at, c, _ in group.blocks]
-            made = self.act(torch.cat(parts, dim=-1) @ basis) @ (basis.t() * scale)
+            made = act(torch.cat(parts, dim=-1) @ basis) @ (basis.t() * scale)
             pieces = made.split([c for _, c, _ in group.blocks], dim=-1)
             for (_, _, order), piece in zip(group.blocks, pieces, strict=True):
                 columns.setdefault(order, []).append(piece.flatten(1))
@@ -241,7 +246,7 @@ class _SampleNorm(nn.Module):
         super().__init__()
         self._blocks = layout(types)
         self.eps, self.momentum = eps, momentum
-        self._num = max(b.mul for b in self._blocks)
+        self._num = max((b.mul for b in self._blocks), default=0)
         sizes = [sum(b.components for b in self._blocks if b.mul > c) for c in range(self._num)]
         self._sizes = Constant(torch.tensor(sizes, dtype=torch.float64))
         scalars = types.count(0)

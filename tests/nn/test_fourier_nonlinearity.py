@@ -230,6 +230,26 @@ def test_what_inference_made_first_serves_training(types, options):
     assert float(x.grad.abs().sum()) > 0
 
 
+@pytest.mark.parametrize("act", ["silu", torch.sin])
+def test_function_transforms(act):
+    layer, (x, v), step = FourierNonlinearity(MIXED, act), features(MIXED, 2, 5), 1e-6
+    slope = (layer(x + step * v) - layer(x - step * v)) / (2 * step)
+    torch.testing.assert_close(torch.func.jvp(layer, (x,), (v,))[1], slope, atol=1e-8, rtol=1e-8)
+    own = x.clone().requires_grad_()
+    layer(own).square().sum().backward()
+    torch.testing.assert_close(torch.func.grad(lambda x: layer(x).square().sum())(x), own.grad)
+    torch.testing.assert_close(torch.func.vmap(layer)(torch.stack([x, v])), torch.stack([layer(x), layer(v)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_stays_in_it(dtype):
+    layer, x = FourierNonlinearity(MIXED, norm=True).eval(), features(MIXED, 50, dtype=torch.float32)
+    y = layer(x)
+    half = layer.to(dtype)(x.to(dtype))
+    assert half.dtype == dtype
+    assert float((half.float() - y).detach().abs().max()) < 20 * torch.finfo(dtype).eps
+
+
 def test_slices_do_not_matter(monkeypatch):
     from geomeq.ops import _sampled
 
@@ -261,6 +281,10 @@ def test_precision_chooses_the_count_and_a_given_one_stays():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         FourierNonlinearity(MIXED, **options)
+
+
+def test_nothing_at_all():
+    assert FourierNonlinearity("0x0", norm=True)(torch.zeros(3, 0)).shape == (3, 0)
 
 
 def test_wrong_width_and_scalars_only():
