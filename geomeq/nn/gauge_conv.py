@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_shape
 from geomeq.groups import SO2Irreps
+from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._gauge_sum import gauge_mix
 
 from ._gauge_kernel import KernelPowers, SelfWeights, column_orders, edge_messages
 from ._gauge_radial import check_rings
-from .gauge_plan import WEIGHTS, GaugePlan, cached_plan
+from .gauge_plan import WEIGHTS, GaugePlan, cached_plan, wide_dtype
 
-PATHS = ("auto", "edge", "moments")
+PATHS = ("auto", "edge", "moments", "fused")
 Types = SO2Irreps | str | Iterable[tuple[int, int]]
 
 
@@ -33,8 +34,11 @@ class GaugeConv(nn.Module):
     multiplies each term by :math:`(r / r_c)^{|m \mp n|}`, so that the kernel has one value at :math:`r = 0`: for the
     sphere, pixel grids and dense points.
 
-    Paths, all equal to rounding: ``"edge"`` builds a message per edge and differentiates through geometry; ``"auto"``
-    chooses.
+    Paths, all equal to rounding: ``"moments"`` sums turned neighbours over a few cosines and sines of the angle first,
+    in blocks that are not kept, and multiplies nodes by matrices afterwards; ``"fused"`` does the same on a GPU from
+    the angles themselves (Triton), without coefficients in memory; ``"edge"`` builds a message per edge and
+    differentiates through geometry. ``"auto"`` is ``"edge"`` where ``polar``, ``transport`` or ``area`` need gradients,
+    else ``"moments"``.
 
     Args:
         types_in: Type of the input, such as ``"16x0+8x1+4x2"``.
@@ -92,6 +96,7 @@ class GaugeConv(nn.Module):
         self.types_in, self.types_out = SO2Irreps(types_in), SO2Irreps(types_out)
         self.rings, self.cutoff, self.weighting, self.basis, self.path = rings, cutoff, weight, basis, path
         self._types = (self.types_in + "1x0" if edge_bias else self.types_in, self.types_out)
+        self._has_kernel = all(types.dim for types in self._types)  # a plain value: compile cannot trace types
         self._powers = KernelPowers(*self._types)
         self._self = SelfWeights(self.types_in, self.types_out)
         scalars = (column_orders(self.types_out) == 0).nonzero().squeeze(1)
@@ -157,11 +162,12 @@ class GaugeConv(nn.Module):
         check_shape(
             "x", x, "...", "N", self.types_in.dim, hint=f"the layer reads {self.types_in}, see SO2Irreps for the layout"
         )
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
         plan = self._plan_of(x, edge_index, polar, transport, area)
         out_dtype = torch.promote_types(x.dtype, self.weight.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.weight.dtype)
-            out = self._aggregate(x, plan)
+            out = self._aggregate(x.to(wide_dtype(self.weight)), plan)
             if self.bias is not None:
                 out = out + self.bias.new_zeros(self.types_out.dim).index_add(0, self._scalars, self.bias)
         return out.to(out_dtype)
@@ -186,7 +192,7 @@ class GaugeConv(nn.Module):
             basis=self.basis,
             num_nodes=num_nodes,
         )
-        return made.to(self.weight.dtype)
+        return made.to(wide_dtype(self.weight))
 
     def _plan_of(
         self,
@@ -205,7 +211,7 @@ class GaugeConv(nn.Module):
                 "SphereGauge to the data, or pass a GaugePlan"
             )
         num_nodes = x.size(-2)
-        settings = (self.rings, self.cutoff, self.weighting, self.basis, self.weight.dtype, num_nodes)
+        settings = (self.rings, self.cutoff, self.weighting, self.basis, wide_dtype(self.weight), num_nodes)
         plan = cached_plan(
             (edge_index, polar, transport, area),
             settings,
@@ -223,9 +229,14 @@ class GaugeConv(nn.Module):
                 f"weight={self.weighting!r}; make it with layer.plan(edge_index, polar, transport, area)"
             )
         if x.size(-2) != plan.num_nodes:
-            raise ValueError(f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}")
-        if plan.radial.dtype != self.weight.dtype:
-            raise TypeError(f"the plan is {plan.radial.dtype}, the layer {self.weight.dtype}; call plan.to(...)")
+            raise ValueError(
+                f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; without areas a plan needs num_nodes where the "
+                "last nodes have no edges"
+            )
+        if plan.radial.dtype != wide_dtype(self.weight):
+            raise TypeError(
+                f"the plan is {plan.radial.dtype}, the layer {self.weight.dtype}; call plan.to({wide_dtype(self.weight)})"
+            )
         if plan.has_zero_radius and max(self.types_in.max_order, self.types_out.max_order) > 0:
             raise ValueError(
                 "an edge has r = 0, where its angle has no meaning: remove self loops and coincident points (self "
@@ -234,15 +245,15 @@ class GaugeConv(nn.Module):
 
     def _aggregate(self, x: Tensor, plan: GaugePlan) -> Tensor:
         """Everything but the bias."""
-        weight: Tensor = self.weight
-        own = None if self.self_weight is None else self._self.matrix(self.self_weight)
+        weight: Tensor = self.weight.to(x.dtype)
+        own = None if self.self_weight is None else self._self.matrix(self.self_weight.to(x.dtype))
         if self.edge_bias is not None:  # one more scalar input, 1 everywhere
             x = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
-            weight = torch.cat([weight, self.edge_bias.unsqueeze(-1)], dim=-1)
+            weight = torch.cat([weight, self.edge_bias.to(x.dtype).unsqueeze(-1)], dim=-1)
             own = None if own is None else nn.functional.pad(own, (0, 1))
-        if self.path == "moments" and not plan.is_fixed:
-            raise ValueError("geometry needs gradients here, which path='moments' does not give; use path='auto'")
-        if self.path != "edge" and plan.is_fixed:
+        if self.path in ("moments", "fused") and not plan.is_fixed:
+            raise ValueError(f"geometry needs gradients here, which path={self.path!r} does not give; use path='auto'")
+        if self.path != "edge" and plan.is_fixed and self._has_kernel and not transforms_functions():
             return self._moments(x, weight, own, plan)
         out = edge_messages(
             x,
@@ -266,10 +277,14 @@ class GaugeConv(nn.Module):
         if self._sorted_out is not None:
             weight = weight.index_select(-2, self._sorted_out)
             own = own.index_select(-2, self._sorted_out) if own.numel() else own
-        there, back = plan.tables(*(tuple(self._layouts[i][::2]) for i in (0, 1)))
+        fused = self.path == "fused"
+        orders_in, orders_out = (tuple(layout[::2]) for layout in self._layouts)
+        there, back = plan.tables(orders_in, orders_out, fused)
         lead, batch = x.shape[:-2], x.shape[:-2].numel()
         by_node = x.reshape(batch, *x.shape[-2:]).transpose(0, 1).contiguous()
-        out = gauge_mix(by_node, weight, own, there, back, *self._layouts, plan.ratio is not None, "auto")
+        out = gauge_mix(
+            by_node, weight, own, there, back, *self._layouts, plan.ratio is not None, "fused" if fused else "auto"
+        )
         out = out.transpose(0, 1).reshape(*lead, plan.num_nodes, self.types_out.dim)
         return out if self._restore_out is None else out.index_select(-1, self._restore_out)
 

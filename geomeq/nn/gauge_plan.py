@@ -11,6 +11,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.groups._lasting import lasting
+from geomeq.ops._functorch import transforms_functions
+from geomeq.ops._gauge_fused import fused_table
 from geomeq.ops._gauge_sum import gauge_table
 
 from ._gauge_radial import check_rings, is_inside, ring_profiles
@@ -79,7 +81,7 @@ class GaugePlan(nn.Module):
         inside = is_inside(r, cutoff, basis)
         share = neighbour_weights(edge_index, inside.to(r.dtype), area, cutoff, weight, self.num_nodes)
         buffers = {
-            "edge_index": edge_index,
+            "edge_index": edge_index.clone(),
             "angle": polar[:, 1].clone(),
             "transport": transport.clone(),
             "radial": ring_profiles(r, rings, cutoff, basis) * share[:, None],
@@ -99,27 +101,34 @@ class GaugePlan(nn.Module):
         """Whether no gradient has to reach the geometry."""
         return not any(t is not None and t.requires_grad for t in (self.angle, self.transport, self.radial, self.ratio))
 
-    def tables(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    def tables(
+        self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], fused: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Tables of ``ops._gauge_sum`` for layers between these orders, there and back; made when first asked for."""
-        return self._table(orders_in, orders_out, False), self._table(orders_out, orders_in, True)
+        return self._table(orders_in, orders_out, False, fused), self._table(orders_out, orders_in, True, fused)
 
-    def _table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool) -> list[Tensor]:
-        name = "_".join(("back" if back else "there", *map(str, orders_in), "to", *map(str, orders_out)))
+    def _table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool, fused: bool) -> list[Tensor]:
+        name = "back" if back else "there"
+        name = f"{name}_fused" if fused else "_".join((name, *map(str, orders_in), "to", *map(str, orders_out)))
         if name not in self._made:
             if torch.compiler.is_compiling():
-                return self._make_table(orders_in, orders_out, back)
-            made = lasting(self._make_table)(orders_in, orders_out, back)
+                return self._make_table(orders_in, orders_out, back, fused)
+            made = lasting(self._make_table)(orders_in, orders_out, back, fused)
             for number, tensor in enumerate(made):
                 self.register_buffer(f"{name}_{number}", tensor, persistent=False)
             self._made[name] = len(made)
         return [getattr(self, f"{name}_{number}") for number in range(self._made[name])]
 
-    def _make_table(self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool) -> list[Tensor]:
+    def _make_table(
+        self, orders_in: tuple[int, ...], orders_out: tuple[int, ...], back: bool, fused: bool
+    ) -> list[Tensor]:
         # the reversed graph reads the same with phi - theta for phi and -theta for theta
         angle = self.angle - self.transport if back else self.angle
         transport = -self.transport if back else self.transport
         turn = transport - angle if self.ratio is None else transport
         edge_index = self.edge_index.flip(0) if back else self.edge_index
+        if fused:
+            return fused_table(edge_index, self.num_nodes, angle, turn, self.radial, self.ratio)
         return gauge_table(edge_index, self.num_nodes, angle, turn, self.radial, self.ratio, orders_in, orders_out)
 
     def extra_repr(self) -> str:
@@ -128,6 +137,11 @@ class GaugePlan(nn.Module):
             f"nodes={self.num_nodes}, edges={self.num_edges}, rings={self.rings}, cutoff={self.cutoff}, "
             f"weight={self.weight!r}, basis={self.basis!r}"
         )
+
+
+def wide_dtype(weight: Tensor) -> torch.dtype:
+    """What layers with these weights compute in: half precision is too coarse for angles, and for sums."""
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def resolve_weight(weight: str, area: Tensor | None, cutoff: float | None) -> str:
@@ -215,7 +229,8 @@ def cached_plan(
         settings: What else the plan depends on, hashable.
         build: Makes the plan.
     """
-    if torch.compiler.is_compiling() or any(t is not None and (t.requires_grad or t.is_inference()) for t in tensors):
+    passing = torch.compiler.is_compiling() or transforms_functions()
+    if passing or any(t is not None and (t.requires_grad or t.is_inference()) for t in tensors):
         return build()
     polar = tensors[1]
     assert polar is not None

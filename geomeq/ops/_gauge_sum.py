@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geomeq.ops._gauge_fused import fused_moments
 from geomeq.ops._gauge_mix import Mixer, harmonics, layout_slices, make_mixer
 from geomeq.ops._kernels import choose_path, weighted_rows
 
@@ -101,6 +102,8 @@ def _blocks(first_edge: Tensor, num_edges: int, numbers_per_node: int) -> Iterat
 
 def _moments(table: Sequence[Tensor], nodes: slice, edges: slice, x: Tensor, mixer: Mixer, path: str) -> Tensor:
     """The moments of some nodes: ``x`` ``[N, B, F]`` to ``[n * B, K, F]``."""
+    if path == "fused":
+        return fused_moments(table, nodes, x, mixer)
     _, source, phase, ptr, col, coef = table
     num_rows, (_, batch, width) = mixer.num_rows, x.shape
     turned = _turned(x.index_select(0, source[edges]), phase[edges], mixer)
@@ -149,7 +152,7 @@ def gauge_mix(
         layout_in: Orders and numbers of fields of ``x``: (order, count, order, count, ...), orders rising.
         layout_out: The same of the result.
         powers: Whether terms carry powers of the radius.
-        path: ``"auto"``, ``"bag"`` or ``"csr"``.
+        path: ``"auto"``, ``"bag"`` or ``"csr"``; or ``"fused"``, where the tables are ``fused_table``.
 
     Returns:
         ``[N, B, F_out]``.
