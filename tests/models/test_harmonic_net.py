@@ -61,16 +61,28 @@ def test_logits_do_not_see_quarter_turns_of_images(options, size, dtype, tol):
     assert (broken(images.rot90(1, (-2, -1))) - broken(images)).abs().max() > 1e-3
 
 
-def test_other_turns_of_smooth_images_move_logits_little():
+def change_of_logits(options, degrees=45, size=33):
+    """How much a turn of smooth images about their centre moves logits, relative to their spread."""
     torch.manual_seed(0)
-    model = HarmonicNet(HarmonicNetConfig(**SMALL, mask=True)).double()
-    images = [waves(33, 0.5, math.radians(a)) for a in (0, 45)]
-    line = torch.arange(33, dtype=torch.float64) - 16
+    images = [waves(size, 0.5, math.radians(a)) for a in (0, degrees)]
+    line = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     bump = (-(line[:, None] ** 2 + line**2) / 50).exp()
-    model = settled(model, images[0] * bump)
-    still, moved = (model(x * bump) for x in images)
-    spread = (still - still.mean(0)).square().mean().sqrt()
-    assert (moved - still).square().mean().sqrt() < 0.03 * spread
+    model = settled(HarmonicNet(HarmonicNetConfig(**options)).double(), images[0] * bump)
+    with torch.no_grad():
+        still, moved = (model(x * bump) for x in images)
+    return float((moved - still).square().mean().sqrt() / (still - still.mean(0)).square().mean().sqrt())
+
+
+def test_other_turns_of_smooth_images_move_logits_little():
+    assert change_of_logits(SMALL | {"mask": True}) < 0.03
+
+
+def test_seven_layers_and_two_pools_do_not_lose_it_and_the_mask_is_why():
+    deep = {"channels": (4, 4, 6), "convs": 2, "num_classes": 3}
+    error = change_of_logits(deep | {"mask": True}, size=17)
+    assert error < 0.05
+    assert change_of_logits(deep, size=17) > 2 * error  # the sides of the square are seen
+    assert change_of_logits(deep | {"mask": True}, degrees=90, size=17) < 1e-10
 
 
 @pytest.mark.parametrize(("dtype", "tol"), DTYPES)
@@ -97,6 +109,17 @@ def test_logits_of_points_do_not_see_any_turn(training, dtype, tol):
     frames = batch(0.0)
     frames.transport = frames.transport + 0.3  # not the plane: every edge turns
     assert (model(frames) - wanted).abs().max() > 1e-3
+
+
+def test_levels_of_points_do_not_see_any_turn():
+    transform = MultiScale(ratios=(0.3,), gauge=PlaneGauge(0.4))
+    logits = []
+    model = HarmonicNet(HarmonicNetConfig.graph((0.4, 0.8), **SMALL, pool="levels")).double()
+    for angle in (0.0, 0.7, 2.5):
+        data = transform(Data(pos=turned(cloud(60), angle), x=torch.ones(60, 1).double()))
+        model = settled(model, data) if not logits else model
+        logits.append(model(data))
+    torch.testing.assert_close(torch.cat(logits[1:]), torch.cat(logits[:1] * 2), atol=1e-12, rtol=1e-12)
 
 
 def test_features_of_points_turn_with_them():
