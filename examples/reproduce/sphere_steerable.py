@@ -28,6 +28,7 @@ there for each row of --fine):
     HEALPix 16                  3072  12    0.80  5.2e-04  6.9e-03  6.7e-03         1.45
     equiangular 2L              1200  12    1.57  7.8e-04  2.3e-04  6.3e-04         1.31
     icosphere 4                 2562  12    0.80  1.0e-03  9.3e-03  1.7e-02         1.45
+    Fibonacci 3072              3072  12    0.80  8.8e-05  7.5e-04  1.3e-03         1.45
     HEALPix 32, ring weights   12288  12    0.40  1.2e-05  3.4e-04  7.3e-04         1.44  *
     HEALPix 32                 12288  12    0.40  1.6e-04  1.3e-03  4.3e-03         1.44
 
