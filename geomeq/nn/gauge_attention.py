@@ -10,7 +10,7 @@ from geomeq.ops import segment_softmax, segment_sum
 from ._gauge_radial import check_rings, mean_square
 from ._so2 import Block, layout, rotate, split
 from .gauge_linear import GaugeLinear
-from .gauge_plan import GaugePlan, cached_plan
+from .gauge_plan import GaugePlan, cached_plan, wide_dtype
 
 
 class GaugeAttention(nn.Module):
@@ -124,13 +124,17 @@ class GaugeAttention(nn.Module):
             ValueError: If a shape is wrong, or the plan belongs to a layer with other settings.
         """
         check_shape("x", x, "...", "N", self._dims[0], hint=self._hint)
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
+        out_dtype = torch.promote_types(x.dtype, self.key_weight.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.key_weight.dtype)
+            x = x.to(wide_dtype(self.key_weight))
             plan = self._plan_of(x, edge_index, polar, transport, area)
             out = self._attend(x, plan)
             if self.self_interaction is not None:
                 out = out + self.self_interaction(x)
-            return out if self.bias is None else self._add_bias(out, self.bias)
+            out = out if self.bias is None else self._add_bias(out, self.bias)
+        return out.to(out_dtype)
 
     def _plan_of(
         self,
@@ -148,12 +152,12 @@ class GaugeAttention(nn.Module):
                 "polar and transport are needed beside edge_index; apply transforms.MeshGauge, PlaneGauge or "
                 "SphereGauge to the data, or pass a GaugePlan"
             )
-        settings = (self.rings, self.cutoff, self.weighting, "hat", self.key_weight.dtype, x.size(-2))
+        settings = (self.rings, self.cutoff, self.weighting, "hat", wide_dtype(self.key_weight), x.size(-2))
         options = {"rings": self.rings, "cutoff": self.cutoff, "weight": self.weighting, "num_nodes": x.size(-2)}
         plan = cached_plan(
             (edge_index, polar, transport, area),
             settings,
-            lambda: GaugePlan(edge_index, polar, transport, area, **options).to(self.key_weight.dtype),  # type: ignore[arg-type]
+            lambda: GaugePlan(edge_index, polar, transport, area, **options).to(wide_dtype(self.key_weight)),  # type: ignore[arg-type]
         )
         return self._checked(x, plan)
 
@@ -166,9 +170,13 @@ class GaugeAttention(nn.Module):
         if self.weighting not in ("auto", plan.weight):
             raise ValueError(f"the plan has weight={plan.weight!r}, this layer {self.weighting!r}")
         if x.size(-2) != plan.num_nodes:
-            raise ValueError(f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}")
-        if plan.radial.dtype != self.key_weight.dtype:
-            raise TypeError(f"the plan is {plan.radial.dtype}, the layer {self.key_weight.dtype}; call plan.to(...)")
+            raise ValueError(
+                f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; a plan without areas needs num_nodes where "
+                "the last nodes have no edges"
+            )
+        wide = wide_dtype(self.key_weight)
+        if plan.radial.dtype != wide:
+            raise TypeError(f"the plan is {plan.radial.dtype}, the layer {self.key_weight.dtype}; call plan.to({wide})")
         if plan.has_zero_radius and self._oriented:
             raise ValueError(
                 "an edge has r = 0, where its angle has no meaning: remove self loops and coincident points (self "
@@ -190,9 +198,9 @@ class GaugeAttention(nn.Module):
         profile = radial / torch.where(counts, share, torch.ones_like(share))
         along = rotate(x.index_select(-2, source), transport - angle, self._in)
         along = (along.unsqueeze(-2) * profile.unsqueeze(-1)).flatten(-2)
-        weight = torch.cat([self.key_weight, self.value_weight], dim=1).permute(0, 2, 1).flatten(0, 1)
+        weight = torch.cat([self.key_weight, self.value_weight], dim=1).to(x.dtype).permute(0, 2, 1).flatten(0, 1)
         key, value = (along @ weight).split([dim_key, self._dims[2]], dim=-1)
-        query = rotate(self.query(x).index_select(-2, target), -angle, self._key)
+        query = rotate(self.query(x).to(x.dtype).index_select(-2, target), -angle, self._key)
         logits = self._products(query, key) * self._scale
         logits = logits + torch.where(counts, share, torch.ones_like(share)).log()
         alpha = _softmax(logits.masked_fill(~counts, -1e30), target, x.size(-2)) * counts.to(x.dtype)

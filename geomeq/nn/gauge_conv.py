@@ -230,13 +230,12 @@ class GaugeConv(nn.Module):
             )
         if x.size(-2) != plan.num_nodes:
             raise ValueError(
-                f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; without areas a plan needs num_nodes where the "
-                "last nodes have no edges"
+                f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; a plan without areas needs num_nodes where "
+                "the last nodes have no edges"
             )
-        if plan.radial.dtype != wide_dtype(self.weight):
-            raise TypeError(
-                f"the plan is {plan.radial.dtype}, the layer {self.weight.dtype}; call plan.to({wide_dtype(self.weight)})"
-            )
+        wide = wide_dtype(self.weight)
+        if plan.radial.dtype != wide:
+            raise TypeError(f"the plan is {plan.radial.dtype}, the layer {self.weight.dtype}; call plan.to({wide})")
         if plan.has_zero_radius and max(self.types_in.max_order, self.types_out.max_order) > 0:
             raise ValueError(
                 "an edge has r = 0, where its angle has no meaning: remove self loops and coincident points (self "
