@@ -1,4 +1,4 @@
-"""Which way does a field rise? The derivative along a direction, from the field and the direction: one layer decides.
+"""Which way does a field rise? The derivative along a direction, from the field and the direction.
 
 A flat torus, 24 x 24 points. Input: a smooth random field and a direction, given as a tangent vector at every point in
 frames that are turned at random from point to point. Output: the derivative of the field along the direction. A gauge

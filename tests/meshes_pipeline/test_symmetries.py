@@ -13,8 +13,9 @@ from tests.meshes_pipeline._networks import TYPES, made, network, prepared, rela
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 SLOW = ("blub_fish", "goathead", "penguin", "koala", "wingnut", "skull", "human_man", "scorpion")
 SURFACES = ["bumpy", "torus", "open", "two parts", "cube", "spot", "hand"]
-# A few vertices have features 11 times the usual size: 2e-5 in float32 with the default of 25 samples, 5e-7 with 53.
-SAMPLES = dict.fromkeys(("skull", "human_man"), 53)
+# A few vertices of these have features 11 times the usual size, which need more samples on the circle in float32:
+# with the default of 29 the outputs there move by 3e-5 and 1e-4 of the largest, elsewhere by 3e-8.
+MORE_SAMPLES = ("skull", "human_man")
 each = pytest.mark.parametrize("name", [*SURFACES, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 GAUGES = {
     "one ring": MeshGauge(),
@@ -40,7 +41,8 @@ def options_of(gauge: MeshGauge | MultiScale) -> dict[str, object]:
 @DTYPES
 def test_redrawn_frames_change_nothing(name, dtype, tol):
     data = prepared(made(name), dtype)
-    model = settled(network(dtype, samples=SAMPLES.get(name)), data)
+    samples = 53 if name in MORE_SAMPLES and dtype == torch.float32 else None
+    model = settled(network(dtype, samples=samples), data)
     y = model(data)
     assert relative(model(GaugeRandomize(TYPES)(data.clone())), y) < tol
     half = data.clone()
