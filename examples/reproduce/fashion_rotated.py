@@ -1,22 +1,32 @@
-"""Clothes seen upright in training, turned in testing: four networks of equal size on the whole of Fashion-MNIST.
+"""Clothes turned by any angle: networks of equal size on the whole of Fashion-MNIST, in two tasks.
 
-A plain CNN, Chebyshev filters on the isotropic graph of the plane, ChebLieNet on the anisotropic graph of SE(2), and a
-p4 group convolutional network, 22,000 to 25,000 weights each, trained alike on upright images without augmentation. The
-test images are seen upright, turned by quarter turns, and turned by any angle about the centre.
+A plain CNN, Chebyshev filters on the isotropic graph of the plane, ChebLieNet on the anisotropic graph of SE(2), a p4
+group convolutional network and a harmonic network, 22,000 to 25,000 weights each, trained alike, without augmentation.
+
+*Upright*: the 60,000 training images as they are; the 10,000 test images upright, turned by quarter turns, and turned
+by any angle about the centre. *Rotated*: as rotated MNIST, 12,000 images for training and 50,000 others for testing,
+each turned once by its own random angle.
 
     python examples/reproduce/fashion_rotated.py --subset --epochs 20    # the bundled 2,000 + 1,000 images, minutes
     python examples/reproduce/fashion_rotated.py                         # 60,000 + 10,000 images, hours on one core
     python examples/reproduce/fashion_rotated.py --models GCNN           # one network at a time, results add up
+    python examples/reproduce/fashion_rotated.py --task rotated --epochs 6 --models HarmonicNet CNN GCNN
 
 Measured with the second command, three epochs, seed 0, one core of a machine in use (accuracy in % of 10,000 images,
 upright / quarter turns / any angle; seconds of training): CNN 90.86 / 32.90 / 24.11, 21,750 weights, 339 s; isotropic
 88.45 / 88.45 / 58.06, 24,530 weights, 556 s; ChebLieNet 88.43 / 88.43 / 57.79, 24,530 weights, 3,236 s; GCNN 90.64 /
 90.64 / 43.22, 24,680 weights, 271 s: SUCCESS. So direction brings the Chebyshev network nothing here, and three epochs
-are few for all of them.
+are few for all of them. HarmonicNet came later and was not run upright.
 
-Results are kept in a JSON file, one entry per network, and drawn together. Ends with status 1 unless the two
-equivariant networks lose nothing under quarter turns (beyond the rounding of float32) while the CNN loses more than 30
-points.
+Measured with the last command, six epochs, seed 0 (accuracy in % of 50,000 images; seconds of training, the machine
+shared by many): HarmonicNet 78.65, 24,570 weights, 1,326 s; CNN 73.53, 21,750 weights, 317 s; GCNN 81.89, 24,680
+weights, 614 s: SUCCESS. The harmonic network makes 0.81 times the errors of the CNN, but p4 makes fewer, in half the
+time: with so little training, networks that see the angle learn clothes faster. Nothing was tuned.
+
+A run that was cut goes on from its last whole epoch (checkpoints in ``--out``). Results are kept in a JSON file per
+task, one entry per network, and drawn together. Ends with status 1 unless (upright) the equivariant networks lose
+nothing under quarter turns, beyond the rounding of float32, while the CNN loses more than 30 points; (rotated) the
+harmonic network makes at most 0.9 times the errors of the CNN.
 """
 
 import argparse

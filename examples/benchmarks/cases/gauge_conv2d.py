@@ -186,7 +186,7 @@ CASES = [
         claims=(
             Claim("twice as fast as complex arithmetic", "geomeq", "four conv2ds per pair of orders", 0.5),
             Claim("within 1.1 times plain conv2d and a millisecond", "geomeq", "conv2d of the kernel", 1.1, 1e-3),
-            Claim("three times as fast as the graph", "geomeq", "graph", 1 / 3),
+            Claim("faster than the graph", "geomeq", "graph"),
         ),
     ),
 ]
