@@ -14,6 +14,8 @@ from geomeq.nn import GaugeLinear, GaugePlan, GaugePool, GaugeResBlock, GaugeUnp
 from geomeq.nn._so2 import layout, length, split
 from geomeq.nn.gauge_res_block import LAYERS, NONLINEARITIES, NORMS
 
+from ._graphs import check_data, coarse_batch, means_of_graphs
+
 _CHOICES = {"task": ("graph", "node"), "layer": LAYERS, "nonlinearity": NONLINEARITIES, "norm": NORMS}
 
 
@@ -183,6 +185,7 @@ class GEMCNN(nn.Module):
         return self.head(x)  # type: ignore[no-any-return]
 
     def _features(self, data: Data) -> Tensor:
+        check_data(data)
         x = data.get("x")
         if x is None:
             raise ValueError(f"data has no x [N, {self._dim}]; {self._hint}; GaugeFeatures makes some from geometry")
@@ -294,19 +297,9 @@ def _advice(level: int) -> str:
 
 
 def _graph_means(x: Tensor, data: Data, area: Tensor | None, num_levels: int) -> Tensor:
-    """Means over the nodes of each graph on the coarsest level, weighted by area: ``[..., num_graphs, C]``."""
-    weight = x.new_ones(x.size(-2)) if area is None else area.to(x.dtype)
+    """Means over the nodes of each graph on the coarsest level, weighted by area."""
     batch = data.get("batch")
-    if batch is None:
-        total = weight.sum()
-        mean = torch.einsum("n,...nc->...c", weight, x) / torch.where(total > 0, total, torch.ones_like(total))
-        return mean.unsqueeze(0) if x.dim() == 2 else mean
-    if x.dim() > 2:
-        raise ValueError(f"x [B, N, dim] belongs to one surface, but data holds a batch of {int(batch.max()) + 1}")
-    num_graphs = int(data.num_graphs)  # type: ignore[attr-defined]
     for level in range(1, num_levels):
         index, _, coarse = _pooling(data, level)
-        batch = batch.new_zeros(coarse).scatter(0, index, batch)
-    total = weight.new_zeros(num_graphs).index_add(0, batch, weight)
-    summed = x.new_zeros(num_graphs, x.size(1)).index_add(0, batch, x * weight[:, None])
-    return summed / torch.where(total > 0, total, torch.ones_like(total))[:, None]
+        batch = None if batch is None else coarse_batch(batch, index, coarse)
+    return means_of_graphs(x, data, batch, area)

@@ -11,7 +11,8 @@ from torch_geometric.data import Data
 from geomeq._checks import check_shape
 from geomeq.groups import SO2Irreps
 from geomeq.nn import GaugeConv, GaugeConv2d, GaugePool, GaugePool2d, NormReLU, SO2BatchNorm
-from geomeq.ops import segment_mean
+
+from ._graphs import check_data, coarse_batch, means_of_graphs
 
 _CHOICES = {
     "norm": ("every", "block"),
@@ -172,8 +173,8 @@ class HarmonicNet(nn.Module):
         return logits.mean((1, 2)) if disc is None else torch.einsum("bhwc,hw->bc", logits, disc / disc.sum())
 
     def _on_graph(self, data: Tensor | Data) -> Tensor:
-        if not isinstance(data, Data):
-            raise TypeError(f"domain='graph' reads a Data or Batch, got {type(data).__name__}")
+        check_data(data)
+        assert isinstance(data, Data), "check_data lets nothing else through"
         x, edges = data.x, read_edges(data, 0)
         check_shape("data.x", x, "N", self.types_in.dim, hint=f"the model reads {self.config.types_in}")  # type: ignore[arg-type]
         batch = data.get("batch")
@@ -183,7 +184,7 @@ class HarmonicNet(nn.Module):
                 edges = read_edges(data, number)
             x = block(x, *edges)
         logits = self._logits(self.last(x, *edges))
-        return _mean_of_graphs(logits, batch, data) if self.config.readout == "mean" else logits
+        return means_of_graphs(logits, data, batch) if self.config.readout == "mean" else logits
 
     def _coarser(self, data: Data, level: int, x: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if data.get(f"pool_index_{level}") is None:
@@ -191,7 +192,7 @@ class HarmonicNet(nn.Module):
         index, transport = data[f"pool_index_{level}"], data[f"pool_transport_{level}"]
         count = data[f"pos_{level}"].size(0)
         if batch is not None:
-            batch = batch.new_zeros(count).index_copy(0, index, batch)
+            batch = coarse_batch(batch, index, count)
         assert self.pools is not None
         return self.pools[level - 1](x, index, transport, count), batch
 
@@ -277,13 +278,6 @@ def read_edges(data: Data, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor |
             + (", in transforms.MultiScale" if level else "")
         )
     return data["edge_index" + end], data["polar" + end], data["transport" + end], data.get("area" + end)
-
-
-def _mean_of_graphs(x: Tensor, batch: Tensor | None, data: Data) -> Tensor:
-    if batch is None:
-        return x.mean(0, keepdim=True)
-    graphs = data.num_graphs if hasattr(data, "num_graphs") else int(batch.max()) + 1
-    return segment_mean(x, batch, graphs)
 
 
 def _disc(x: Tensor) -> Tensor:

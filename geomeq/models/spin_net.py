@@ -20,6 +20,8 @@ from geomeq.nn import (
     SO2BatchNorm,
 )
 
+from ._graphs import check_data, means_of_graphs
+
 _CHOICES = {
     "nonlinearity": ("fourier", "gate", "norm", "normrelu", "none"),
     "norm": (None, "batch"),
@@ -163,13 +165,14 @@ class SpinNet(nn.Module):
         Raises:
             ValueError: If an attribute is missing or has a wrong shape.
         """
+        check_data(data)
         grids = [_grid(data, level) for level in range(self.config.levels)]
         dim = SO2Irreps(self.config.types_in).dim
         hint = f"the model has types_in={self.config.types_in}"
         check_shape("data.x", data.x, "...", "N", dim, hint=hint)
         x = self._encode(self.first(data.x, *grids[0]), data, grids)
         x = self.last(self.final(x), *grids[0])
-        return x if self.config.task == "node" else _mean(x, data)
+        return x if self.config.task == "node" else means_of_graphs(x, data, data.get("batch"), data.area)
 
     def _encode(self, x: Tensor, data: Data, grids: list[list[Tensor]]) -> Tensor:
         skips = []
@@ -239,14 +242,3 @@ def _read(data: Data, name: str, level: int) -> Tensor:
         made = "MultiScale(..., gauge=SphereGauge(cutoff))" if level else "SphereGauge(cutoff)"
         raise ValueError(f"data has no {key}, only {sorted(data.keys())}; apply transforms.{made}")
     return value  # type: ignore[no-any-return]
-
-
-def _mean(x: Tensor, data: Data) -> Tensor:
-    """The mean over the sphere of each graph."""
-    area, batch = data.area.to(x.dtype), data.get("batch")
-    if x.dim() == 3 or batch is None:
-        mean = torch.einsum("...nc,n->...c", x, area / area.sum())
-        return mean if x.dim() == 3 else mean[None]
-    graphs = int(data.num_graphs)
-    total = area.new_zeros(graphs).index_add(0, batch, area)
-    return x.new_zeros(graphs, x.size(1)).index_add(0, batch, x * (area / total[batch])[:, None])
