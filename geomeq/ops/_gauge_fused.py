@@ -1,8 +1,10 @@
 """Moments on a GPU straight from angles: one Triton kernel, no stored coefficients."""
 # ruff: noqa: ANN001 - Triton reads annotations itself and takes none but its own
+# mypy: disable-error-code="name-defined"
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,10 +17,9 @@ _BLOCK = 64  # fields per program
 
 @cache
 def _kernel() -> Any:
-    """Compiled when first asked for; a CPU installation need not have Triton."""
+    """Compiled when first asked for. Triton comes with CUDA builds of torch; others need not have it."""
     try:
-        import triton
-        import triton.language as tl
+        triton, tl = import_module("triton"), import_module("triton.language")
     except ImportError:
         raise ImportError(
             "path='fused' needs Triton, which comes with CUDA builds of torch: pip install triton"

@@ -20,7 +20,7 @@ from geomeq.ops._gauge_fused import fused_moments
 from geomeq.ops._gauge_mix import Mixer, harmonics, layout_slices, make_mixer
 from geomeq.ops._kernels import choose_path, weighted_rows
 
-# Numbers per block of moments: 2 MiB of float32 stay near a core. See ``stencil_linear``.
+# Numbers per block of moments: 2 MiB of float32 stay near the cores and keep a layer's memory near that of its output.
 _BLOCK = 1 << 19
 _LARGE_BLOCK = 1 << 26  # 256 MiB: no device has the moments of a million nodes to spare
 
@@ -88,8 +88,7 @@ def _coefficients(angle: Tensor, radial: Tensor, ratio: Tensor | None, multiples
 def _blocks(first_edge: Tensor, num_edges: int, numbers_per_node: int) -> Iterator[tuple[slice, slice]]:
     """Blocks of nodes and the edges that end there; large ones on devices where splitting only costs time."""
     num_nodes = first_edge.numel() - 1
-    block = _BLOCK if torch.get_num_threads() == 1 else 4 * _BLOCK
-    block = block if first_edge.device.type == "cpu" else _LARGE_BLOCK
+    block = _BLOCK if first_edge.device.type == "cpu" else _LARGE_BLOCK
     step = max(16, block // max(numbers_per_node, 1))
     if step >= num_nodes:  # asking a GPU where blocks begin would wait for it
         yield slice(0, num_nodes), slice(0, num_edges)
