@@ -14,7 +14,7 @@ from geomeq.models import SpinNet, SpinNetConfig
 from geomeq.transforms import MultiScale, SphereGauge
 
 CUTOFF, TYPES = 0.7, "2x0+1x1"
-DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 SMALL = {"types_hidden": "4x0+4x1+2x2", "num_blocks": 1, "rings": 2}
 CONFIGS = {
     "fourier": SpinNetConfig(TYPES, "1x0+2x1+1x2", CUTOFF, **SMALL),
@@ -74,7 +74,7 @@ def test_frames_do_not_matter(config, dtype, tol):
     if config.task == "node":
         y = in_frames_of(config.types_out, y, plain, other)
     scale = float(y.detach().abs().max())
-    assert float((z - y).detach().abs().max()) < tol * max(scale, 1)
+    assert float((z - y).detach().abs().max()) < tol * scale
     wrong = other.clone()
     wrong.transport = plain.transport
     assert float((model(wrong) - y).detach().abs().max()) > 1e-3 * scale  # transport forgotten
@@ -89,7 +89,7 @@ def test_turned_points_and_frames_give_the_same(config, dtype, tol):
     plain, moved = globe(config, dtype), globe(config, dtype, rotation, "turned")
     torch.testing.assert_close(moved.x, plain.x, rtol=0, atol=2 * tol)
     y, z = model(plain), model(moved)
-    assert float((z - y).detach().abs().max()) < tol * max(float(y.detach().abs().max()), 1)
+    assert float((z - y).detach().abs().max()) < tol * float(y.detach().abs().max())
 
 
 def test_sixty_rotations_of_the_icosphere_are_exact():
