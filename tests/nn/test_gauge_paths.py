@@ -112,6 +112,9 @@ def test_autocast_sums_in_single_precision():
         assert torch.equal(conv(x, *surface), wanted)
         half = conv(x.bfloat16(), *surface)
     torch.testing.assert_close(half, conv(x.bfloat16().float(), *surface))
+    narrow = conv.bfloat16()(x.bfloat16(), *surface)  # weights rounded as well, sums not
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow.float(), wanted, atol=0.05, rtol=0.05)
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
