@@ -11,6 +11,7 @@ from e3nn import o3
 from torch import Tensor
 from torch_geometric.data import Data
 
+from geomeq.groups import wrap_angle
 from geomeq.testing._elements import Element
 from geomeq.testing._types import INVARIANT, MATRIX, POSITION, VECTOR, FeatureType, act, check_type, parse_type
 
@@ -213,7 +214,7 @@ def _turn_frames(data: Data, turn: Tensor) -> None:
     t = turn.to(source.device)
     if polar is not None:
         r, angle = polar.double().unbind(dim=-1)
-        angle = torch.remainder(angle - t[target] + torch.pi, 2 * torch.pi) - torch.pi
+        angle = wrap_angle(angle - t[target])
         data["polar"] = torch.stack([r, angle], dim=-1).to(polar.dtype)
     if transport is not None:
         # components: x_i' = R(-t_i) x_i, so R(new) R(-t_j) must equal R(-t_i) R(old)

@@ -98,12 +98,6 @@ def great_circles(pos: Tensor, frame: Tensor, edge_index: Tensor) -> tuple[Tenso
     return length, _azimuth(frame[i], apart), _azimuth(frame[j], -apart)
 
 
-def wrap(angle: Tensor) -> Tensor:
-    """Angles in (-pi, pi]."""
-    turned = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
-    return torch.where(turned <= -math.pi, math.pi, turned)
-
-
 def _azimuth(frame: Tensor, v: Tensor) -> Tensor:
     x, y = torch.einsum("eak,ek->ae", frame[:, :2], v)
     angle = torch.atan2(y, x)

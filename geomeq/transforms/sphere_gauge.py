@@ -10,12 +10,13 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from .._checks import check_finite, check_shape
+from ..groups import wrap_angle
 from ..groups.so3 import sphere_frame
 from ..neighbors import tie_tolerance
 from ..spheres import Sampling, voronoi_area
 from ..spheres.scattered import unit_vectors
 from ._edges import graph_of_nodes, require_data, require_pos, write_edges
-from ._sphere_edges import edges_of_rings, edges_within, great_circles, wrap
+from ._sphere_edges import edges_of_rings, edges_within, great_circles
 
 _FRAMES = ("meridian", "random", "given")
 
@@ -99,7 +100,7 @@ class SphereGauge(BaseTransform):
         seen = (length > same) & (length < math.pi - same)
         if not self.allow_isolated:
             self._check_neighbours(pos, edges[:, seen], batch)
-        polar, transport = torch.stack([length, azimuth], dim=1), wrap(azimuth - back - math.pi)
+        polar, transport = torch.stack([length, azimuth], dim=1), wrap_angle(azimuth - back - math.pi)
         edges, polar, transport = edges[:, seen], polar[seen], transport[seen]
         if self.loops:
             edges, polar, transport = _add_loops(edges, polar, transport, _coincident(pos, batch, same), frame)
@@ -190,7 +191,7 @@ def _add_loops(
     """Edges with those of length 0 among them, sorted by target and then source."""
     j, i = pairs
     x, y = torch.einsum("eak,ek->ae", frame[i, :2], frame[j, 0])  # e1 of j in the frame of i
-    turn = torch.where(i == j, 0.0, wrap(torch.atan2(y, x)))
+    turn = torch.where(i == j, 0.0, wrap_angle(torch.atan2(y, x)))
     edges = torch.cat([edges, pairs], dim=1)
     order = (edges[1] * len(frame) + edges[0]).argsort()
     polar = torch.cat([polar, polar.new_zeros(len(j), 2)])
