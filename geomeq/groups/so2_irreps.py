@@ -1,5 +1,6 @@
 """Types of features in the tangent plane: which orders, how many of each, and how they turn with their frame."""
 
+import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self, overload
@@ -254,9 +255,11 @@ def _parse(text: str) -> Iterator[MulOrder]:
 def _block(pair: tuple[int, int], source: object) -> MulOrder:
     try:
         mul, order = pair
-        mul, order = int(mul), int(order)
+        mul, order = operator.index(mul), operator.index(order)
     except (TypeError, ValueError):
-        raise ValueError(f"a block of SO2Irreps is a pair (mul, order), got {pair!r} in {source!r}") from None
+        raise ValueError(
+            f"a block of SO2Irreps is a pair of integers (mul, order), got {pair!r} in {source!r}"
+        ) from None
     if mul < 0:
         raise ValueError(f"a multiplicity must not be negative, got {mul}x{order} in {source!r}")
     if order < 0:

@@ -101,7 +101,7 @@ class FourierNonlinearity(nn.Module):
     ) -> None:
         super().__init__()
         self.types = self.types_in = self.types_out = SO2Irreps(types)
-        if isinstance(act, str) and act not in ACTS:
+        if act not in ACTS if isinstance(act, str) else not callable(act):
             raise ValueError(f"act must be one of {', '.join(ACTS)} or a function of a tensor, got {act!r}")
         if not amplitude > 0:
             raise ValueError(f"amplitude must be positive, got {amplitude}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.groups import SO2Irreps
 
 from ._gauge_kernel import SelfWeights
 from ._grid_harmonics import GridKernel, Window
@@ -86,6 +87,9 @@ class GaugeConv2d(GaugeConv):
             )
         if antialias and weight != "integral":
             raise ValueError(f"antialias=True takes means over circles: weight must be 'integral', got {weight!r}")
+        types_in, types_out = SO2Irreps(types_in), SO2Irreps(types_out)
+        if not types_in.dim or not types_out.dim:
+            raise ValueError(f"images have no channels without fields, got types_in={types_in}, types_out={types_out}")
         self.kernel_size, self.padding, self.antialias = kernel_size, _read_padding(padding, kernel_size), antialias
         super().__init__(
             types_in, types_out, rings, cutoff, weight, basis, self_interaction, edge_bias, bias, path="auto"

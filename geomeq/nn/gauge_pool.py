@@ -129,6 +129,8 @@ class GaugeUnpool(nn.Module):
 def _check_pool(num_fine: int, pool_index: Tensor, pool_transport: Tensor, num_coarse: int) -> None:
     check_shape("pool_index", pool_index, num_fine, hint="one coarse node for each fine node; see MultiScale")
     check_shape("pool_transport", pool_transport, num_fine, hint="one angle for each fine node; see MultiScale")
+    if pool_index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"pool_index must hold integers (torch.long), got {pool_index.dtype}")
     if pool_index.numel() and not torch.compiler.is_compiling():  # a compiled graph cannot branch on values
         low, high = int(pool_index.min()), int(pool_index.max())
         if low < 0 or high >= num_coarse:

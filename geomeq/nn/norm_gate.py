@@ -20,9 +20,9 @@ _ACTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _act(act: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    if not isinstance(act, str):
+    if not isinstance(act, str) and callable(act):
         return act
-    if act not in _ACTS:
+    if not isinstance(act, str) or act not in _ACTS:
         raise ValueError(f"act must be one of {', '.join(_ACTS)} or a function of a tensor, got {act!r}")
     return _ACTS[act]
 

@@ -122,6 +122,7 @@ def test_join_undoes_split():
         (lambda: SO2Irreps("2x1").rotate(torch.zeros(3, 4), torch.zeros(2)), "must broadcast"),
         (lambda: SO2Irreps("2x1").split(torch.zeros(3)), "components of 2x1"),
         (lambda: SO2Irreps("2x1").join([]), "has 1 blocks, got 0"),
+        (lambda: SO2Irreps([(1.5, 1)]), "a pair of integers"),
         (lambda: SO2Irreps("2x1").join([torch.zeros(2, 1)]), "block 2x1"),
         (lambda: from_ambient(torch.zeros(4, 2), frames(4)), "v must have shape"),
         (lambda: from_ambient(torch.zeros(4, 3), frames(5)), "frame"),

@@ -273,6 +273,7 @@ def test_precision_chooses_the_count_and_a_given_one_stays():
     ("options", "message"),
     [
         ({"act": "swish"}, "act must be one of silu"),
+        ({"act": None}, "or a function of a tensor, got None"),
         ({"samples": 3}, "at least 2 \\* max_order \\+ 1 = 5"),
         ({"samples": 8}, "odd"),
         ({"amplitude": 0.0}, "amplitude must be positive"),

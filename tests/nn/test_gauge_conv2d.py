@@ -232,11 +232,12 @@ def test_on_a_gpu():
         ({"padding": -1}, "padding must be 'same' or one integer"),
         ({"basis": "bump"}, "basis must be one of"),
         ({"rings": 0}, "rings must be an integer"),
+        ({"types_in": "0x0"}, "no channels without fields, got types_in=0x0"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        GaugeConv2d("1x0", "1x0+1x1", **options)
+        GaugeConv2d(**{"types_in": "1x0", "types_out": "1x0+1x1"} | options)
 
 
 def test_bad_images():

@@ -85,3 +85,5 @@ def test_bad_input(change, message):
     given = {"x": features(TYPES, FINE), "pool_index": index, "pool_transport": angle, "num_coarse": COARSE}
     with pytest.raises(ValueError, match=message):
         GaugePool(TYPES)(**{**given, **change})
+    with pytest.raises(TypeError, match="pool_index must hold integers"):
+        GaugePool(TYPES)(**{**given, "pool_index": index.float()})

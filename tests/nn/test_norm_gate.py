@@ -106,6 +106,8 @@ def test_bad_options():
         NormGate("3x1", gate="scalars")
     with pytest.raises(ValueError, match="act must be one of"):
         NormReLU(TYPES, act="swish")
+    with pytest.raises(ValueError, match="or a function of a tensor, got None"):
+        NormReLU(TYPES, act=None)
     with pytest.raises(ValueError, match="eps must be positive"):
         NormReLU(TYPES, eps=0.0)
     with pytest.raises(ValueError, match="built for types"):
