@@ -10,6 +10,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import FaceToEdge
 
 from geomeq.datasets import DeformedSpheres, _bending
+from geomeq.datasets.deformed_spheres import _distance
 from geomeq.groups import SO3, icosphere
 
 
@@ -95,10 +96,10 @@ def test_the_template_is_a_bumpy_sphere_without_symmetry(test_set):
 def test_turns_are_random(test_set):
     template = DeformedSpheres(level=1, num_samples=1).template.pos
     turns = torch.stack(
-        [best_turn(in_template_order(d), template) for d in DeformedSpheres(level=1, num_samples=400, bend=0.0)]
+        [best_turn(in_template_order(d), template) for d in DeformedSpheres(level=1, num_samples=200, bend=0.0)]
     )
-    assert turns.mean(0).abs().max() < 0.12  # Haar: mean 0, standard deviation 1 / sqrt(3)
-    torch.testing.assert_close(turns.square().mean(0), torch.full((3, 3), 1 / 3).double(), atol=0.08, rtol=0)
+    assert turns.mean(0).abs().max() < 0.17  # Haar: mean 0, standard deviation 1 / sqrt(3)
+    torch.testing.assert_close(turns.square().mean(0), torch.full((3, 3), 1 / 3).double(), atol=0.1, rtol=0)
 
 
 def test_without_bending_only_a_rigid_motion_is_left():
@@ -163,7 +164,7 @@ def test_geodesic_error(test_set):
     with pytest.raises(ValueError, match=r"prediction must have shape \[642\], got \[3\]"):
         test_set.geodesic_error(y[:3], y)
     with pytest.raises(ValueError, match="up to level 4"):
-        _ = DeformedSpheres(level=5, num_samples=1, bend=0.0).distance
+        _distance(5)
 
 
 def test_splits_and_seeds_differ_and_a_small_set_begins_a_large_one():

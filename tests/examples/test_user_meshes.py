@@ -94,6 +94,7 @@ def test_faust_of_pyg_with_our_transforms(faust_root, bodies, monkeypatch):
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_levels_and_files_of_pyg_go_together(faust_root, monkeypatch):
     monkeypatch.setattr(faust, "read_ply", meshes.load)
     train = FAUST(str(faust_root), pre_transform=MultiScale(ratios=(0.3,)))
@@ -107,7 +108,9 @@ def test_levels_and_files_of_pyg_go_together(faust_root, monkeypatch):
     assert GEMCNN(config)(batch).shape == (126, 2)
 
 
-@pytest.mark.parametrize("options", [[], ["--positions"]], ids=["invariant", "positions"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--positions"], marks=pytest.mark.slow)], ids=["invariant", "positions"]
+)
 def test_the_faust_script_trains(faust_root, options, capsys):
     example = load("faust")
     settings = ["--epochs", "1", "--limit", "4", "--channels", "2", "--device", "cpu"]
@@ -134,6 +137,7 @@ def test_a_damaged_archive_is_no_silent_success(tmp_path, bodies):
         load("faust").main(["--root", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_standardised_fields_still_turn(faust_root):
     example = load("faust")
     data, _ = example.read(faust_root, "matrix")

@@ -70,7 +70,7 @@ def settled(model: GEMCNN, *data: Data) -> GEMCNN:
     """The network with running statistics of these surfaces, ready for use."""
     model.train()
     with torch.no_grad():
-        for _ in range(30):
+        for _ in range(8):
             for surface in data:
                 model(surface)
     return model.eval()

@@ -18,7 +18,7 @@ from geomeq.nn import GaugeConv
 from geomeq.transforms import GaugeRandomize, MeshGauge, MultiScale
 
 TYPES = SO2Irreps("2x0+2x1+1x2")
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LONG = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 COORDINATES = st.one_of(
     st.integers(-2, 2).map(float),  # many points in one place, in one line, in one plane

@@ -13,9 +13,6 @@ from tests.meshes_pipeline._networks import TYPES, made, network, prepared, rela
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 SLOW = ("blub_fish", "goathead", "penguin", "koala", "wingnut", "skull", "human_man", "scorpion")
 SURFACES = ["bumpy", "torus", "open", "two parts", "cube", "spot", "hand"]
-# A few vertices of these have features 11 times the usual size, which need more samples on the circle in float32:
-# with the default of 29 the outputs there move by 3e-5 and 1e-4 of the largest, elsewhere by 3e-8.
-MORE_SAMPLES = ("skull", "human_man")
 each = pytest.mark.parametrize("name", [*SURFACES, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 GAUGES = {
     "one ring": MeshGauge(),
@@ -33,6 +30,11 @@ def moved(mesh: Data, seed: int = 0) -> Data:
     return Data(pos=mesh.pos @ turn.T + torch.tensor([0.7, -1.1, 0.4], dtype=torch.float64), face=mesh.face)
 
 
+def norm_of(name: str) -> str | None:
+    """Batch norm lifts the few outliers of real features to more than ten times the usual size; see below."""
+    return "samples" if name in ("bumpy", "torus", "open", "two parts") else None
+
+
 def options_of(gauge: MeshGauge | MultiScale) -> dict[str, object]:
     return {"num_levels": 2, "num_blocks": 1} if isinstance(gauge, MultiScale) else {}
 
@@ -41,8 +43,7 @@ def options_of(gauge: MeshGauge | MultiScale) -> dict[str, object]:
 @DTYPES
 def test_redrawn_frames_change_nothing(name, dtype, tol):
     data = prepared(made(name), dtype)
-    samples = 53 if name in MORE_SAMPLES and dtype == torch.float32 else None
-    model = settled(network(dtype, samples=samples), data)
+    model = settled(network(dtype, norm=norm_of(name)), data)
     y = model(data)
     assert relative(model(GaugeRandomize(TYPES)(data.clone())), y) < tol
     half = data.clone()
@@ -50,12 +51,26 @@ def test_redrawn_frames_change_nothing(name, dtype, tol):
     assert relative(model(half), y) > 1e-2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["skull", "koala", "wingnut"])
+def test_outliers_behind_batch_norm_need_more_samples_on_the_circle(name):
+    data = prepared(made(name), torch.float32)
+    other = GaugeRandomize(TYPES, seed=0)(data.clone())
+    moved = []
+    for samples in (None, 101):
+        torch.manual_seed(0)
+        model = settled(network(torch.float32, samples=samples), data)
+        moved.append(relative(model(other), model(data)))
+    assert 1e-5 < moved[0] < 1e-3  # at a few vertices; 1e-7 elsewhere
+    assert moved[1] < 1e-5
+
+
 @each
 @DTYPES
 def test_rigid_motions_change_nothing(name, dtype, tol):
     mesh = made(name)
     data = prepared(mesh, dtype)
-    model = settled(network(dtype), data)
+    model = settled(network(dtype, norm=norm_of(name)), data)
     y = model(data)
     assert relative(model(prepared(moved(mesh), dtype)), y) < tol
     mirrored = Data(pos=mesh.pos * torch.tensor([-1.0, 1, 1], dtype=torch.float64), face=mesh.face.flip(0))
@@ -124,7 +139,7 @@ def test_each_of_these_mistakes_shows(spoil):
 @DTYPES
 def test_the_sixty_rotations_of_the_icosphere(dtype, tol):
     # Features come from the mesh itself and from a function on it; frames start at other neighbours after a turn.
-    sphere = icosphere(2)
+    sphere = icosphere(1)
     signal = torch.sin(3 * sphere.pos[:, :1]) + sphere.pos[:, 1:2] * sphere.pos[:, 2:]
     data = prepared(Data(pos=sphere.pos, face=sphere.face), dtype)
     data.x = torch.cat([signal.to(dtype), data.x], dim=1)
