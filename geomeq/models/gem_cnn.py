@@ -83,6 +83,8 @@ class GEMCNNConfig:
                 object.__setattr__(self, name, tuple(value))
                 if len(value) != self.num_levels:
                     raise ValueError(f"{name} must be one number or one per level ({self.num_levels}), got {value}")
+        if min(self.channels if isinstance(self.channels, tuple) else (self.channels,)) < 1:
+            raise ValueError(f"channels must be at least 1, got {self.channels}")
 
     @classmethod
     def faust_direct(cls, num_vertices: int = 6890, **options: Any) -> "GEMCNNConfig":

@@ -69,6 +69,9 @@ class HarmonicNetConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        for name in ("channels", "cutoff"):  # as JSON gives it back
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.channels or min(self.channels) < 1 or self.convs < 1 or self.max_order < 0:
             raise ValueError(
                 f"channels must hold positive numbers, convs be at least 1 and max_order at least 0, got "
@@ -177,6 +180,7 @@ class HarmonicNet(nn.Module):
         assert isinstance(data, Data), "check_data lets nothing else through"
         x, edges = data.x, read_edges(data, 0)
         check_shape("data.x", x, "N", self.types_in.dim, hint=f"the model reads {self.config.types_in}")  # type: ignore[arg-type]
+        x = x.to(self.bias.dtype)  # type: ignore[union-attr]
         batch = data.get("batch")
         for number, block in enumerate(self.blocks):
             if number and self.pools is not None:

@@ -170,7 +170,8 @@ class SpinNet(nn.Module):
         dim = SO2Irreps(self.config.types_in).dim
         hint = f"the model has types_in={self.config.types_in}"
         check_shape("data.x", data.x, "...", "N", dim, hint=hint)
-        x = self._encode(self.first(data.x, *grids[0]), data, grids)
+        x = data.x.to(self.first.weight.dtype)  # type: ignore[union-attr]
+        x = self._encode(self.first(x, *grids[0]), data, grids)
         x = self.last(self.final(x), *grids[0])
         return x if self.config.task == "node" else means_of_graphs(x, data, data.get("batch"), data.area)
 

@@ -10,7 +10,7 @@ from geomeq.ops import segment_softmax, segment_sum
 from ._gauge_radial import check_rings, mean_square
 from ._so2 import Block, layout, rotate, split
 from .gauge_linear import GaugeLinear
-from .gauge_plan import GaugePlan, cached_plan, wide_dtype
+from .gauge_plan import GaugePlan, cached_plan, out_dtype, wide_dtype
 
 
 class GaugeAttention(nn.Module):
@@ -126,7 +126,7 @@ class GaugeAttention(nn.Module):
         check_shape("x", x, "...", "N", self._dims[0], hint=self._hint)
         if not x.dtype.is_floating_point:
             raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
-        out_dtype = torch.promote_types(x.dtype, self.key_weight.dtype)
+        dtype = out_dtype(x, self.key_weight)
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(wide_dtype(self.key_weight))
             plan = self._plan_of(x, edge_index, polar, transport, area)
@@ -134,7 +134,7 @@ class GaugeAttention(nn.Module):
             if self.self_interaction is not None:
                 out = out + self.self_interaction(x)
             out = out if self.bias is None else self._add_bias(out, self.bias)
-        return out.to(out_dtype)
+        return out.to(dtype)
 
     def _plan_of(
         self,

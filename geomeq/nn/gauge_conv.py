@@ -12,7 +12,7 @@ from geomeq.ops._gauge_sum import gauge_mix
 
 from ._gauge_kernel import KernelPowers, SelfWeights, column_orders, edge_messages
 from ._gauge_radial import check_rings
-from .gauge_plan import WEIGHTS, GaugePlan, cached_plan, wide_dtype
+from .gauge_plan import WEIGHTS, GaugePlan, cached_plan, out_dtype, wide_dtype
 
 PATHS = ("auto", "edge", "moments", "fused")
 Types = SO2Irreps | str | Iterable[tuple[int, int]]
@@ -152,7 +152,7 @@ class GaugeConv(nn.Module):
             area: Of each node, ``[N]``; needed by weights ``"area"`` and ``"integral"``.
 
         Returns:
-            Features in the same frames, ``[..., N, types_out.dim]``.
+            Features in the same frames, ``[..., N, types_out.dim]``, in the dtype of the weights.
 
         Raises:
             TypeError: If a dtype is wrong.
@@ -165,12 +165,12 @@ class GaugeConv(nn.Module):
         if not x.dtype.is_floating_point:
             raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
         plan = self._plan_of(x, edge_index, polar, transport, area)
-        out_dtype = torch.promote_types(x.dtype, self.weight.dtype)
+        dtype = out_dtype(x, self.weight)
         with torch.autocast(x.device.type, enabled=False):
             out = self._aggregate(x.to(wide_dtype(self.weight)), plan)
             if self.bias is not None:
                 out = out + self.bias.new_zeros(self.types_out.dim).index_add(0, self._scalars, self.bias)
-        return out.to(out_dtype)
+        return out.to(dtype)
 
     def plan(
         self,

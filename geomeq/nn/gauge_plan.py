@@ -144,6 +144,12 @@ def wide_dtype(weight: Tensor) -> torch.dtype:
     return torch.promote_types(weight.dtype, torch.float32)
 
 
+def out_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """Of the result: no wider than the weights, unless these are in half precision and features are not."""
+    common = torch.promote_types(x.dtype, weight.dtype)
+    return common if common == weight.dtype else wide_dtype(weight)
+
+
 def resolve_weight(weight: str, area: Tensor | None, cutoff: float | None) -> str:
     """What ``"auto"`` means here.
 

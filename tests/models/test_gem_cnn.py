@@ -306,6 +306,7 @@ def test_the_published_non_linearity_misses_the_gauge_error_by_far():
         ({"types_in": "3x0e"}, "parity"),
         ({"types_out": "1x1", "task": "graph"}, "frame of a node"),
         ({"num_blocks": 0}, "at least 1"),
+        ({"channels": 0}, "channels must be at least 1"),
         ({"num_levels": 2, "cutoff": (1.0, 2.0, 3.0)}, "one per level"),
     ],
 )

@@ -86,6 +86,13 @@ def test_many_signals_belong_to_one_surface(name):
 
 
 @each
+def test_answers_are_in_the_precision_of_the_weights(make):
+    model, data = network(make).float(), graph()
+    assert model(data).dtype == torch.float32
+    torch.testing.assert_close(model.double()(data).float(), model.float()(data), atol=1e-4, rtol=1e-4)
+
+
+@each
 def test_a_tensor_is_no_graph(make):
     with pytest.raises(TypeError, match="reads a Data or Batch, got Tensor"):
         network(make)(torch.zeros(12, 4))

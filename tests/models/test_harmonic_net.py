@@ -214,7 +214,7 @@ def test_logits_of_pixels_and_nodes():
 def test_a_config_is_plain_and_images_come_in_data():
     config = HarmonicNetConfig.mnist_rot(cutoff=(2.0, 2.5, 2.5))
     again = json.loads(json.dumps(asdict(config)))
-    assert HarmonicNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in again.items()}) == config
+    assert HarmonicNetConfig(**again) == config
     model = settled(HarmonicNet(HarmonicNetConfig(**SMALL)), torch.randn(2, 1, 8, 8))
     images = torch.randn(2, 1, 8, 8)
     batch = Batch.from_data_list([Data(image=x[None]) for x in images])

@@ -64,6 +64,18 @@ def test_weights_in_half_precision(make, dtype):
     assert relative(y.float(), wanted) < 4 * torch.finfo(dtype).eps
 
 
+@each
+def test_results_claim_no_more_precision_than_the_weights_have(make):
+    layer, given, x = make(), Surface().tensors(), features(TYPES, 12)
+    for weights, dtype, wanted in [
+        (torch.float32, torch.float64, torch.float32),
+        (torch.float64, torch.float32, torch.float64),
+        (torch.float32, torch.bfloat16, torch.float32),
+        (torch.bfloat16, torch.float64, torch.float32),
+    ]:
+        assert layer.to(weights)(x.to(dtype), *given).dtype == wanted
+
+
 @pytest.mark.parametrize("basis", ["hat", "smooth"])
 @pytest.mark.parametrize(("types_in", "types_out"), [("0x0", TYPES), (TYPES, "0x1"), ("", "1x0"), ("", "")])
 def test_types_without_fields(types_in, types_out, basis):
