@@ -27,9 +27,9 @@ with other frames:
     isotropic          58,260 weights,  67 s: 68.9 %, 49.7 %, 35.22 cm; turned 69.0 %, 49.5 %, 35.44 cm
 
 So GEM names 3 points more vertices than the DiffusionNet-like network, which is 0.3 points better at parts and 0.1 cm
-nearer: MISSED on parts, success on the other lines. Step sizes 5e-3, 1e-2 and 2e-2 (not all for every network), GEM with one ring and with
-two radial profiles (90.4 and 94.6 % of the vertices) and with one level (88.3 %), and DeltaConv with 4 and
-7 blocks were tried with these tests in view; each network stands here as it did best.
+nearer: MISSED on parts, success on the other lines. Step sizes 5e-3, 1e-2 and 2e-2 (not all for every network), GEM
+with one ring and with two radial profiles (90.4 and 94.6 % of the vertices) and with one level (88.3 %), and DeltaConv
+with 4 and 7 blocks were tried with these tests in view; each network stands here as it did best.
 """
 
 import argparse
