@@ -143,6 +143,9 @@ class GaugeConv(nn.Module):
     ) -> Tensor:
         """Convolves.
 
+        The geometry is prepared once for all layers of equal settings, as long as the same ``polar`` lives, and again
+        when one of the tensors changes in place. Writes through ``.data`` or numpy count as no change: pass a copy.
+
         Args:
             x: Features in the frames of the nodes, ``[N, types_in.dim]``, or ``[..., N, types_in.dim]`` on one graph.
             edge_index: Source and target of each edge, ``[2, E]``, in any order; or a :class:`GaugePlan` that holds
