@@ -35,11 +35,11 @@ def test_logits_of_points_are_the_same_at_every_angle():
 
 def test_points_lie_where_the_digit_is_dark():
     script = load(NAME)
-    digits = Digits("test").take(slice(1))
-    pos = script.as_points(digits, seed=0)[0].pos
-    column, row = (pos[:, 0] + 4).floor().long(), (4 - pos[:, 1]).ceil().long() - 1
-    assert (digits.images[0, 0, row, column] > 0).all()
-    assert pos.abs().max() <= 4
+    digits = Digits("test").take(slice(3))
+    for image, data in zip(digits.images[:, 0], script.as_points(digits, seed=0), strict=True):
+        column, row = (data.pos[:, 0] + 3.5).round().long(), (3.5 - data.pos[:, 1]).round().long()
+        assert torch.equal(image[row, column], data.x[:, 0])
+        assert len(data.x) == int((image > 0).sum())
 
 
 def test_networks_are_of_one_size():
