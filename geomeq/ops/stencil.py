@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_finite, check_shape
 from geomeq.ops._adjacency import Size, read_graph
+from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._kernels import PATHS, choose_path, stencil_sum
 
 HALF = (torch.float16, torch.bfloat16)
@@ -205,7 +206,7 @@ class Stencil(nn.Module):
 
     def _sum(self, coef: Tensor, x: Tensor) -> Tensor:
         path = choose_path(x.device, x.dtype, x.size(1)) if self.path == "auto" else self.path
-        if path == "reference":
+        if path == "reference" or transforms_functions():
             return _reference(coef, x, self.pattern.edge_index, self.size[1])
         return stencil_sum(coef, x, self.laid_out_coef(x.dtype), self.pattern.tensors(), False, path)
 
