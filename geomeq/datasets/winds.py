@@ -13,6 +13,7 @@ from geomeq.datasets import _wind_grid
 from geomeq.datasets._images import check_split
 from geomeq.datasets.shared_graph import SharedGraphDataset
 from geomeq.spheres import healpix
+from geomeq.spheres.scattered import unit_vectors
 from geomeq.transforms import SphereGauge
 
 _FIRST_YEAR, _TRAIN_MONTHS, _VAL_MONTHS = 1982, 96, 12
@@ -38,7 +39,8 @@ class Winds(SharedGraphDataset):
     Target ``y`` ``[S, N, 2]``, the wind of the month. Winds in x and y are in units of ``unit`` m/s.
 
     The climatology of a month of the year is its mean over the training years. For months in those years it leaves
-    their own year out, or a network would learn to trust it more than it may.
+    their own year out, or a network would learn to trust it more than it may; the climatology of the history leaves
+    the target out as well.
 
     Attributes:
         graph: The domain, with ``pos``, ``frame``, ``area`` and the edges.
@@ -97,7 +99,7 @@ class Winds(SharedGraphDataset):
         if places:
             vectors.append(_in_frames(turn[:, 2].expand(len(pos), 3), frame).expand(len(target), 1, -1, -1))
         if climatology:
-            vectors.append(normal[torch.cat([target[:, None], past], dim=1)])
+            vectors.append(torch.cat([normal[target][:, None], _past_climatology(wind, normal, target, past)], dim=1))
         scalars = _scalars(target, places_of, places)
         v = torch.cat(vectors, dim=1)  # [S, V, N, 2]
         x = torch.cat([scalars, v.transpose(1, 2).flatten(2)], dim=-1)
@@ -147,8 +149,8 @@ def _read_graph(graph: Data, rotation: Tensor | None) -> tuple[Tensor, Tensor, T
             raise ValueError(
                 f"the graph has no {name}, only {sorted(graph.keys())}; make it with transforms.SphereGauge(cutoff)"
             )
-    pos, frame = graph.pos.detach().double().cpu(), graph.frame.detach().double().cpu()
-    check_shape("pos", pos, "N", 3)
+    check_shape("pos", graph.pos, "N", 3)
+    pos, frame = unit_vectors(graph.pos), graph.frame.detach().double().cpu()
     check_shape("frame", frame, len(pos), 3, 3)
     turn = torch.eye(3, dtype=torch.float64) if rotation is None else rotation.detach().double().cpu()
     check_shape("rotation", turn, 3, 3)
@@ -178,6 +180,17 @@ def _climatology(wind: Tensor) -> Tensor:
     count = torch.bincount(month[known], minlength=12)
     own = known.to(wind.dtype)[:, None, None]
     return (total[month] - own * wind) / (count[month].to(wind.dtype)[:, None, None] - own)
+
+
+def _past_climatology(wind: Tensor, normal: Tensor, target: Tensor, past: Tensor) -> Tensor:
+    """Climatology of past months ``[S, H]``, the wind of the target left out as well, ``[S, H, N, 2]``.
+
+    A year back is the month of the target: its mean holds the target, which a network would subtract out.
+    """
+    out, years = normal[past], _TRAIN_MONTHS // 12 - 1
+    sample, back = ((past % 12 == target[:, None] % 12) & (target[:, None] < _TRAIN_MONTHS)).nonzero(as_tuple=True)
+    out[sample, back] = (years * out[sample, back] - wind[target[sample]]) / (years - 1)
+    return out
 
 
 def _scalars(target: Tensor, place: Tensor, places: bool) -> Tensor:

@@ -191,3 +191,28 @@ def test_bad_input(arguments, message):
 def test_a_forecast_of_another_shape():
     with pytest.raises(ValueError, match=r"forecast must have shape \[12, 768, 2\]"):
         Winds(split="val").rmse(torch.zeros(12, 768, 3))
+
+
+def test_the_climatology_of_a_year_ago_does_not_hold_the_target(monkeypatch):
+    graph = globe()
+    before = Winds(graph, history=24, places=False, climatology=True)
+    given = _wind_grid.wind_at
+
+    def other(points):
+        wind = given(points).copy()
+        wind[50] += 3.0  # a month of training
+        return wind
+
+    monkeypatch.setattr(_wind_grid, "wind_at", other)
+    after = Winds(graph, history=24, places=False, climatology=True)
+    sample = 50 - 24
+    torch.testing.assert_close(after.signals[sample], before.signals[sample], rtol=0, atol=1e-12)
+    assert (after.y[sample] - before.y[sample]).abs().max() > 0.1
+    assert (after.signals[sample + 12] - before.signals[sample + 12]).abs().max() > 0.1  # a year later it is known
+
+
+def test_the_domain_is_the_unit_sphere():
+    graph = globe()
+    graph.pos = 2 * graph.pos
+    with pytest.raises(ValueError, match="unit sphere"):
+        Winds(graph)
