@@ -41,7 +41,11 @@ def vector_heat_log(
     used = torch.unique(face)
     local = torch.full((num,), -1, dtype=torch.long)
     local[used] = torch.arange(used.numel())
-    solver = _solver(pos[used].double().numpy(), local[face].t().contiguous().numpy(), t_coef)
+    centred = pos[used].double()
+    centred = centred - centred.mean(dim=0)
+    size = float(centred.abs().amax()) if used.numel() else 0.0
+    size = size if size > 0 else 1.0  # on meshes of size 1e12 the solver is wrong, and silent
+    solver = _solver((centred / size).numpy(), local[face].t().contiguous().numpy(), t_coef)
     basis = torch.from_numpy(np.asarray(solver.get_tangent_frames()[0]))
     x, y = torch.einsum("nij,nj->in", frame[used, :2].double(), basis)
     gauge = np.exp(1j * torch.atan2(y, x).numpy())  # components in their frame -> in ours
@@ -55,7 +59,7 @@ def vector_heat_log(
         if seen.size == 0:
             continue
         place = _complex(solver.compute_log_map(i))
-        step[seen] = gauge[i] * place[source[seen]]
+        step[seen] = gauge[i] * place[source[seen]] * size
         sent = by_source[begins[i] : begins[i + 1]]
         there = _complex(solver.transport_tangent_vector(i, [1.0, 0.0]))[target[sent]]
         turn[sent] = gauge[target[sent]] * there / gauge[i]

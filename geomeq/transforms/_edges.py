@@ -1,5 +1,7 @@
 """What the transforms that write edges share: which graph a point belongs to, and replacing old edges."""
 
+import math
+import re
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from ..neighbors import tie_tolerance
 EDGE_LEVEL = ("shift", "polar", "transport", "adj", "adj_t")
 # Computed from edges (a mean over them, their Laplacian): as stale as they are.
 _FROM_EDGES = ("node_attr", "laplacian", "lambda_max")
+# Coarser levels, as MultiScale writes them: made of the finest graph, so as stale as its edges.
+_COARSER = re.compile(r"(pos|edge_index|polar|transport|area|frame|radius|pool_index|pool_transport)_[1-9]\d*")
 
 
 def require_data(data: Any, transform: str) -> None:
@@ -58,12 +62,33 @@ def graph_of_nodes(data: Data, num_nodes: int) -> Tensor | None:
     return None
 
 
+def store_area(area: Tensor, pos: Tensor) -> Tensor:
+    """Areas ``[N]`` in the dtype and on the device of ``pos``.
+
+    Raises:
+        ValueError: If they are too large or too small for that dtype: layers that weigh by them would give NaN.
+    """
+    stored, total = area.to(pos), float(area.sum())
+    kept = float(stored.sum())
+    if math.isfinite(total) and (not math.isfinite(kept) or (total > 0 and kept == 0)):
+        raise ValueError(
+            f"the areas of the nodes sum to {total:.3g} (the unit of pos, squared), which {stored.dtype} cannot hold; "
+            "scale pos to another unit, or use .double()"
+        )
+    return stored
+
+
 def write_edges(data: Data, edge_index: Tensor, batch: Tensor | None, **attributes: Tensor) -> Data:
     """Sets ``edge_index`` and edge attributes, and removes those that belonged to former edges.
 
     A ``Batch`` also learns where the edges of each graph begin, so that ``to_data_list`` returns them.
     """
-    stale = [key for key in data.keys() if key.startswith("edge_") or key in (*EDGE_LEVEL, *_FROM_EDGES)]  # noqa: SIM118
+    named, levels = (*EDGE_LEVEL, *_FROM_EDGES), data.get("pool_index_1") is not None
+    stale = [
+        key
+        for key in data.keys()  # noqa: SIM118
+        if key.startswith("edge_") or key in named or (levels and _COARSER.fullmatch(key))
+    ]
     for key in stale:
         del data[key]
     data.edge_index = edge_index

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
 from ..neighbors import radius_edges
@@ -70,7 +70,13 @@ def _triangles(face: Tensor, place: Tensor, places: int) -> csr_matrix:
 
 def _hull_facets(points: np.ndarray) -> csr_matrix:
     """Which points are corners of which facet of the convex hull; simplices of one plane are one facet."""
-    hull = ConvexHull(points)
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError) as error:
+        raise ValueError(
+            f"rings on the convex hull need at least 4 different points that are in no plane, got {len(points)}; "
+            "give face or a cutoff"
+        ) from error
     one, other = np.repeat(np.arange(len(hull.simplices)), 3), hull.neighbors.reshape(-1)
     coplanar = np.abs(hull.equations[one] - hull.equations[other]).max(axis=1) < 1e-8
     size = len(hull.simplices)

@@ -1,5 +1,6 @@
 """Input features of surfaces, read in the frames of the nodes: what gauge-equivariant networks start from."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -72,9 +73,11 @@ class GaugeFeatures(BaseTransform):
         unknown = [name for name in self.kind if name not in KINDS]
         if unknown or not self.kind:
             raise ValueError(f"kind must be among {KINDS}, or several of them, got {kind!r}")
-        if times < 1 or eigenpairs < 2:
+        if not isinstance(times, int) or not isinstance(eigenpairs, int) or times < 1 or eigenpairs < 2:
             raise ValueError(f"heat kernels need at least 1 time and 2 eigenpairs, got {times} and {eigenpairs}")
         self.powers, self.times, self.eigenpairs = tuple(float(p) for p in powers), times, eigenpairs
+        if not self.powers or not all(math.isfinite(p) for p in self.powers):
+            raise ValueError(f"powers must be finite numbers, at least one of them, got {powers}")
 
     def forward(self, data: Data) -> Data:
         """Writes the features to ``data`` and returns it."""

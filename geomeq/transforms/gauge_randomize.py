@@ -69,6 +69,9 @@ class GaugeRandomize(BaseTransform):
 
     def _types(self, data: Data) -> dict[str, SO2Irreps]:
         if isinstance(self.types, dict):
+            missing = [key for key in self.types if data.get(key) is None]
+            if missing:
+                raise ValueError(f"types names {missing}, but the data has only {sorted(data.keys())}")
             return {key: SO2Irreps(kind) for key, kind in self.types.items()}
         if data.get("x") is None:
             return {}

@@ -18,7 +18,7 @@ from ..meshes._log_map import store_angle
 from ..meshes._read import read_pos
 from ..meshes._surface import Surface, both_ways, ring_pairs, surface
 from ..neighbors import knn_edges, radius_edges, tie_tolerance
-from ._edges import require_data, require_pos, write_edges
+from ._edges import require_data, require_pos, store_area, write_edges
 
 METHODS = ("intrinsic", "projected", "vector_heat")
 
@@ -91,8 +91,9 @@ class MeshGauge(BaseTransform):
             raise ValueError(f"boundary must be one of {BOUNDARIES}, got {boundary!r}")
         if fallback not in (None, "projected"):
             raise ValueError(f"fallback must be None or 'projected', got {fallback!r}")
-        if rings is not None and (not isinstance(rings, int) or rings < 1):
-            raise ValueError(f"rings must be a positive integer, got {rings!r}")
+        for name, count in (("rings", rings), ("knn", knn)):
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+                raise ValueError(f"{name} must be a positive integer, got {count!r}")
         if radius is not None and not (radius > 0 and math.isfinite(radius)):
             raise ValueError(f"radius must be positive and finite, got {radius}")
         if knn is not None and (method != "projected" or radius is not None or rings is not None):
@@ -143,7 +144,7 @@ class MeshGauge(BaseTransform):
         polar = torch.stack([log.polar[:, 0].to(pos.dtype), store_angle(log.polar[:, 1], pos.dtype)], dim=1)
         write_edges(data, log.edge_index.to(pos.device), None, polar=polar.to(pos.device), **angles)
         if made is not None:
-            data.area = made.area.to(pos)
+            data.area = store_area(made.area, pos)
             if made.removed or made.turned:
                 data.face = made.face.to(pos.device)
         data.frame = frame.to(pos)

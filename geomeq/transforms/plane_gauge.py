@@ -9,7 +9,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from ..neighbors import radius_edges, tie_tolerance
-from ._edges import graph_of_nodes, require_data, require_pos, write_edges
+from ._edges import graph_of_nodes, require_data, require_pos, store_area, write_edges
 from ._voronoi import voronoi_areas
 
 _AREAS = ("voronoi", "given")
@@ -69,6 +69,8 @@ class PlaneGauge(BaseTransform):
         if area not in _AREAS:
             raise ValueError(f"area must be one of {_AREAS}, got {area!r}")
         self.cutoff, self.area, self.dtype = float(cutoff), area, dtype
+        if dtype not in (None, torch.float32, torch.float64):
+            raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype!r}")
         self.grid = None if grid is None else _read_grid(grid)
 
     def forward(self, data: Data) -> Data:
@@ -77,12 +79,13 @@ class PlaneGauge(BaseTransform):
         if self.grid is not None:
             return self._on_grid(data, self.grid)
         if data.pos is None and data.get("grid") is not None:
+            _reject_batch(data)
             return self._on_grid(data, _read_grid(data.grid))
         return self._on_points(data)
 
     def _on_points(self, data: Data) -> Data:
         pos = require_pos(data, "PlaneGauge")
-        plane = _in_plane(pos)
+        plane = _in_plane(pos.detach())
         batch = graph_of_nodes(data, pos.size(0))
         edge_index = radius_edges(plane, self.cutoff, batch)
         source, target = edge_index
@@ -96,14 +99,15 @@ class PlaneGauge(BaseTransform):
         if self.area == "voronoi":
             return voronoi_areas(edge_index, offset, count, self.cutoff / 2)
         area = data.get("area")
-        if not isinstance(area, Tensor) or area.shape != (count,) or not bool((area >= 0).all()):
+        if not isinstance(area, Tensor) or area.shape != (count,) or not _sound(area):
             got = f"shape {list(area.shape)}" if isinstance(area, Tensor) and area.shape != (count,) else area
-            raise ValueError(f"area='given' needs data.area [{count}], none of them negative or NaN, got {got}")
+            raise ValueError(
+                f"area='given' needs data.area [{count}], none of them negative, infinite or NaN, got {got}"
+            )
         return area
 
     def _on_grid(self, data: Data, grid: tuple[int, int]) -> Data:
-        if isinstance(data, Batch):
-            raise ValueError("a grid is one graph for all images; give x [B, N, C] to the layers instead of a Batch")
+        _reject_batch(data)
         width, height = grid
         dtype = self.dtype or torch.get_default_dtype()
         edge_index, offset = grid_edges(height, width, self.cutoff)
@@ -121,7 +125,7 @@ class PlaneGauge(BaseTransform):
         flat = polar.new_tensor(-math.pi)  # atan2 gives -pi left of the point if y is -0.0
         polar[:, 1] = torch.where(polar[:, 1] <= flat, -flat, polar[:, 1])
         write_edges(data, edge_index, batch, polar=polar, transport=polar.new_zeros(edge_index.size(1)))
-        data.area = area.to(polar)
+        data.area = store_area(area, polar)
         data.frame = torch.eye(3, dtype=dtype, device=polar.device).repeat(area.size(0), 1, 1)
         return data
 
@@ -143,6 +147,19 @@ def grid_edges(height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
     target, which = inside.nonzero().unbind(1)
     source = target + down[which] * width + right[which]
     return torch.stack([source, target]), torch.stack([right[which], -down[which]], dim=1).double()
+
+
+def _reject_batch(data: Data) -> None:
+    if isinstance(data, Batch):
+        raise ValueError("a grid is one graph for all images; give x [B, N, C] to the layers instead of a Batch")
+
+
+def _sound(area: Tensor) -> bool:
+    return bool(((area >= 0) & (area < math.inf)).all())
+
+
+def _is_count(n: object) -> bool:
+    return isinstance(n, int) and not isinstance(n, bool) and n > 0
 
 
 def _reject_coincident(pos: Tensor, edge_index: Tensor, offset: Tensor) -> None:
@@ -172,7 +189,7 @@ def _in_plane(pos: Tensor) -> Tensor:
 
 def _read_grid(grid: object) -> tuple[int, int]:
     """(nx, ny) of a number or a pair."""
-    pair = (grid, grid) if isinstance(grid, int) else tuple(grid) if isinstance(grid, tuple | list) else grid
-    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+    pair: object = (grid, grid) if isinstance(grid, int) else tuple(grid) if isinstance(grid, tuple | list) else grid
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(_is_count(n) for n in pair):
         raise ValueError(f"grid must be a positive integer n or a pair (nx, ny), got {grid!r}")
     return pair

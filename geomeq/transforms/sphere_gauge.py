@@ -82,6 +82,8 @@ class SphereGauge(BaseTransform):
             raise ValueError(f"rings must be an integer of at least 1, got {rings!r}")
         if frames not in _FRAMES:
             raise ValueError(f"frames must be one of {_FRAMES}, got {frames!r}; set data.frame for frames='given'")
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"seed must be an integer, got {seed!r}")
         self.cutoff, self.rings, self.frames = cutoff, rings, frames
         self.loops, self.allow_isolated, self.seed = loops, allow_isolated, seed
 
@@ -106,6 +108,8 @@ class SphereGauge(BaseTransform):
             edges, polar, transport = _add_loops(edges, polar, transport, _coincident(pos, batch, same), frame)
         if data.get("area") is None:
             data.area = _areas(pos, batch).to(given)
+        check_shape("area", data.area, len(pos))
+        check_finite("area", data.area, hint="delete it to have Voronoi cells")
         out = {"polar": polar.to(given), "transport": transport.to(given)}
         write_edges(data, edges.to(given.device), batch, **out)
         data.frame = frame.to(given)
