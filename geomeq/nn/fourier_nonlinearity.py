@@ -18,6 +18,8 @@ from ._so2 import check_features, join, layout, split
 #: Samples for max. order M are ``factor * M + 5``, in float32 and in float64 (measured: docs/gauge.md).
 _FACTORS = {"silu": (12, 32), "gelu": (14, 32), "tanh": (20, 56), "elu": (8, 8), "relu": (8, 8)}
 _UNKNOWN = (20, 56)
+#: Behind a batch norm a few nodes of real surfaces have features ten times the usual size: so many times more samples.
+_OUTLIERS = 2
 
 Act = Callable[[Tensor], Tensor]
 
@@ -68,7 +70,8 @@ class FourierNonlinearity(nn.Module):
         act: ``"silu"``, ``"gelu"``, ``"tanh"``, ``"elu"``, ``"relu"``, or any function or module that acts on each
             number by itself.
         samples: Number of angles, odd and at least ``2M + 1``; by default, by function and precision, exact to
-            rounding: ``12M + 5`` in float32 and ``32M + 5`` in float64 for SiLU.
+            rounding: ``12M + 5`` in float32 and ``32M + 5`` in float64 for SiLU; with ``norm`` twice the factor,
+            since it leaves a few outliers of ten times the usual size.
         amplitude: Standard deviation of the samples of features of unit variance.
         norm: Normalise the samples of each channel over nodes and angles first, with a learned scale and shift (batch
             norm on samples; by Parseval it needs none).
@@ -110,7 +113,7 @@ class FourierNonlinearity(nn.Module):
             raise ValueError(
                 f"samples must be odd and at least 2 * max_order + 1 = {2 * order + 1} for {self.types}, got {samples}"
             )
-        self.act, self.samples, self.amplitude = act, samples, amplitude
+        self.act, self.samples, self.amplitude, self._has_norm = act, samples, amplitude, norm
         self._dim, self._hint = self.types.dim, f"the layer was built for types={self.types}"
         self._groups = _form_channels(self.types)
         self._plan = [number for group in self._groups for number in group.plan]
@@ -127,7 +130,8 @@ class FourierNonlinearity(nn.Module):
     def default_samples(self, dtype: torch.dtype = torch.float32) -> int:
         """The number of angles for features of a dtype, if none was given."""
         factors = _FACTORS.get(self.act, _UNKNOWN) if isinstance(self.act, str) else _UNKNOWN
-        return factors[dtype == torch.float64] * self._order + 5
+        spread = _OUTLIERS if self._has_norm else 1
+        return spread * factors[dtype == torch.float64] * self._order + 5
 
     def _count(self, dtype: torch.dtype) -> int:
         return self.default_samples(dtype) if self.samples is None else self.samples
