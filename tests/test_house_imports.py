@@ -33,8 +33,8 @@ ALLOWED = {
     "__main__": {"__init__", "_info", "datasets"},
     "__init__": set(),
 }
-# Packages that ops may not import at all, wherever it does so.
-OPS_PACKAGES = {"torch", "torch_sparse", "geomeq"}
+# All that ops may import, wherever it does so. Triton comes with torch where there is a GPU, and is loaded by name.
+OPS_PACKAGES = {"torch", "torch_sparse", "triton", "geomeq"}
 
 
 def part_of(module: str) -> str:

@@ -177,8 +177,9 @@ class SO2Irreps:
             ValueError: If ``x`` has another number of components, or ``angle`` does not broadcast.
         """
         check_shape("x", x, "...", self.dim, hint=f"the components of {self}")
-        angle = torch.as_tensor(angle, device=x.device)
-        angle = angle.to(x.dtype) if angle.dtype != torch.float64 else angle
+        if not isinstance(angle, Tensor):
+            angle = torch.tensor(angle, dtype=torch.float64)  # a number is not to be rounded to float32
+        angle = angle.to(x.device, x.dtype if angle.dtype != torch.float64 else None)
         try:
             shape = torch.broadcast_shapes(angle.shape, x.shape[:-1])
         except RuntimeError:

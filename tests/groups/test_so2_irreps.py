@@ -84,6 +84,13 @@ def test_rotation_is_multiplication_by_a_phase(dtype, tol):
     assert not torch.allclose(wrong, ones, atol=1e-2)  # the check has teeth
 
 
+def test_a_number_turns_as_precisely_as_a_tensor():
+    types, angle = SO2Irreps("1x1+1x7"), 2.3456789
+    x = torch.randn(3, 4, dtype=torch.float64)
+    assert torch.equal(types.rotate(x, angle), types.rotate(x, torch.tensor(angle, dtype=torch.float64)))
+    assert types.rotate(x.float(), angle).dtype == torch.float32
+
+
 def test_rotations_compose_and_differentiate():
     types = SO2Irreps("2x0+2x1+1x2")
     x = torch.randn(2, 4, types.dim, dtype=torch.float64)
