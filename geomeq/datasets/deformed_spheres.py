@@ -82,10 +82,12 @@ class DeformedSpheres(CachedDataset):
         force_reload: bool = False,
     ) -> None:
         check_split(split, *SPLITS)
-        if not isinstance(level, int) or isinstance(level, bool) or not 1 <= level <= 6:
+        if not _is_integer(level) or not 1 <= level <= 6:
             raise ValueError(f"level must be from 1 (42 vertices) to 6 (40,962 vertices), got {level!r}")
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        if num_samples is not None and (not _is_integer(num_samples) or num_samples < 1):
+            raise ValueError(f"num_samples must be at least 1, an integer, got {num_samples!r}")
+        if not _is_integer(seed) or seed < 0:
+            raise ValueError(f"seed must be an integer that is not negative, got {seed!r}")
         if not (math.isfinite(bend) and 0 <= bend <= 0.7):
             raise ValueError(f"bend must be from 0 (rigid) to 0.7 (beyond, surfaces cut themselves), got {bend}")
         self.split, self.level, self.bend, self.seed = split, level, float(bend), seed
@@ -133,7 +135,7 @@ class DeformedSpheres(CachedDataset):
         """Mean distance on the template between the vertices predicted and the right ones, in units of its mean edge.
 
         Args:
-            prediction: Vertices of the template, ``[N]``.
+            prediction: Vertices of the template, integers, ``[N]``.
             target: The right ones, ``[N]``: ``y`` of a batch.
 
         Raises:
@@ -141,10 +143,20 @@ class DeformedSpheres(CachedDataset):
         """
         check_shape("target", target, "N")
         check_shape("prediction", prediction, target.size(0))
+        vertices = len(self.template.pos)
+        for name, index in (("prediction", prediction), ("target", target)):
+            if index.is_floating_point() or (
+                index.numel() and not 0 <= int(index.min()) <= int(index.max()) < vertices
+            ):
+                raise ValueError(f"{name} must hold vertices 0..{vertices - 1}, integers; for scores take .argmax(-1)")
         return float(_distance(self.level)[prediction.cpu(), target.cpu()].mean())
 
     def __repr__(self) -> str:
         return f"DeformedSpheres({len(self)}, split={self.split!r}, level={self.level}, bend={self.bend})"
+
+
+def _is_integer(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _shuffled(face: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:

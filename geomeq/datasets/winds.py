@@ -144,6 +144,8 @@ class Winds(SharedGraphDataset):
 
 def _read_graph(graph: Data, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Positions, frames and rotation, checked, float64 on the CPU."""
+    if not isinstance(graph, Data):
+        raise TypeError(f"graph must be a Data made by transforms.SphereGauge, got {type(graph).__name__}")
     for name in ("pos", "frame", "area"):
         if graph.get(name) is None:
             raise ValueError(
@@ -152,8 +154,9 @@ def _read_graph(graph: Data, rotation: Tensor | None) -> tuple[Tensor, Tensor, T
     check_shape("pos", graph.pos, "N", 3)
     pos, frame = unit_vectors(graph.pos), graph.frame.detach().double().cpu()
     check_shape("frame", frame, len(pos), 3, 3)
-    turn = torch.eye(3, dtype=torch.float64) if rotation is None else rotation.detach().double().cpu()
-    check_shape("rotation", turn, 3, 3)
+    rotation = torch.eye(3) if rotation is None else rotation
+    check_shape("rotation", rotation, 3, 3)
+    turn = rotation.detach().double().cpu()
     check_finite("rotation", turn)
     if float((turn @ turn.T - torch.eye(3)).abs().max()) > 1e-5 or float(torch.linalg.det(turn)) < 0:
         raise ValueError(f"rotation must be a rotation matrix, got {turn.tolist()}; see groups.SO3.random")

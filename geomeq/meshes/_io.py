@@ -36,6 +36,7 @@ def load(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Da
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: For another dtype than float32 and float64.
         ValueError: For an unknown suffix, a file that cannot be read, or one without faces.
 
     Example:
@@ -46,6 +47,8 @@ def load(path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> Da
         ...     load(folder + "/triangle.ply")
         Data(pos=[3, 3], face=[3, 1])
     """
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype!r}")
     path = Path(path)
     suffix = _suffix(path)
     if not path.is_file():

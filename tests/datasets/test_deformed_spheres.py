@@ -214,7 +214,7 @@ def test_batches(test_set):
         ({"split": "valid"}, "split must be one of 'train', 'test', got 'valid'"),
         ({"level": 0}, "level must be from 1 (42 vertices) to 6 (40,962 vertices), got 0"),
         ({"level": 2.0}, "level must be from 1"),
-        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"num_samples": 0}, "num_samples must be at least 1, an integer, got 0"),
         ({"bend": -0.1}, "bend must be from 0 (rigid) to 0.7"),
         ({"bend": float("nan")}, "bend must be from 0 (rigid) to 0.7"),
     ],
@@ -222,3 +222,17 @@ def test_batches(test_set):
 def test_a_wrong_choice_is_named(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         DeformedSpheres(**arguments)
+
+
+@pytest.mark.parametrize("wrong", [{"num_samples": 2.5}, {"num_samples": True}, {"seed": -1}, {"seed": 1.5}])
+def test_counts_and_seeds_are_integers(tmp_path, wrong):
+    with pytest.raises(ValueError, match="integer"):
+        DeformedSpheres(tmp_path, level=1, **wrong)
+
+
+def test_geodesic_errors_want_vertices(tmp_path):
+    data, zero = DeformedSpheres(tmp_path, level=1, num_samples=1), torch.zeros(1, dtype=torch.long)
+    for wrong in (zero + 42, zero - 1, zero.float()):
+        with pytest.raises(ValueError, match="prediction must hold vertices"):
+            data.geodesic_error(wrong, zero)
+    assert data.geodesic_error(zero, zero) == 0

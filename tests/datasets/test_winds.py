@@ -216,3 +216,10 @@ def test_the_domain_is_the_unit_sphere():
     graph.pos = 2 * graph.pos
     with pytest.raises(ValueError, match="unit sphere"):
         Winds(graph)
+
+
+def test_a_graph_and_a_rotation_are_tensors():
+    with pytest.raises(TypeError, match="graph must be a Data"):
+        Winds(3)
+    with pytest.raises(TypeError, match="rotation must be a torch.Tensor"):
+        Winds(globe(), rotation=[1, 0, 0])

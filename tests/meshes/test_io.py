@@ -172,3 +172,8 @@ def test_bad_meshes_are_named(tmp_path):
         to_trimesh(Data(pos=torch.rand(2, 3), face=torch.tensor([[0], [1], [2]])))
     with pytest.raises(TypeError, match="got dict"):
         from_trimesh(json.loads("{}"))
+
+
+def test_half_precision_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="float32 or torch.float64"):
+        load(tmp_path / "a.ply", dtype=torch.float16)
