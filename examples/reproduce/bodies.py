@@ -257,6 +257,24 @@ def run(name: str, args: argparse.Namespace) -> dict:
     return result
 
 
+@torch.no_grad()
+def picture(args: argparse.Namespace) -> None:
+    """Parts as they are and as GEM names them, on a body of unseen shape and pose."""
+    from geomeq import plot
+
+    model = Labeller(MODELS["GEM"](), len(Bodies.parts), Bodies("train", "correspondence").num_classes).eval()
+    model.load_state_dict(torch.load(args.out / "GEM.pt", weights_only=True))
+    body = read("unseen_both", args.limit)[-1]
+    data = Batch.from_data_list([model.trunk.transform(body)])
+    named = model(data.x, model.trunk.plan(data))[0].argmax(dim=1)
+    figure = plot.surface(
+        body.pos, body.face, {"parts": body.part, "as named by GEM": named}, classes=Bodies.parts,
+        views=[(-60.0, 10.0), (120.0, 10.0)],
+    )  # fmt: skip
+    figure.savefig(args.out / "parts.png")
+    print(f"picture in {args.out / 'parts.png'}")
+
+
 def judge(results: dict[str, dict]) -> dict[str, bool]:
     """The claims, as far as networks were trained."""
     claims: dict[str, bool] = {}
@@ -310,6 +328,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     stored = {name: args.out / f"{name}.json" for name in MODELS}
     results = {name: json.loads(path.read_text()) for name, path in stored.items() if path.exists()}
     report(results)
+    if "GEM" in args.models:
+        picture(args)
     claims = judge(results)
     for claim, holds in claims.items():
         print(f"{'success' if holds else 'MISSED'}: {claim}")

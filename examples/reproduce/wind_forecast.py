@@ -31,6 +31,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -38,8 +39,8 @@ from torch_geometric import seed_everything
 from torch_geometric.data import Data
 from tqdm import trange
 
-from geomeq import spheres
-from geomeq.datasets import Winds
+from geomeq import plot, spheres
+from geomeq.datasets import Winds, land_mask
 from geomeq.groups import SO3
 from geomeq.models import SpinNet, SpinNetConfig
 from geomeq.transforms import SphereGauge
@@ -132,6 +133,28 @@ def damped(val: Winds, test: Winds) -> Tensor:
     return test.anomaly_persistence(share)
 
 
+def coasts() -> list[Tensor]:
+    """Where land begins, lines of longitude and latitude in degrees."""
+    from contourpy import contour_generator
+
+    lon, lat = torch.arange(-179.5, 180), torch.arange(89.5, -90, -1)
+    lines = contour_generator(lon.numpy(), lat.numpy(), land_mask().float().numpy()).lines(0.5)
+    return [torch.from_numpy(line) for line in lines if len(line) > 12]  # the largest islands and more
+
+
+def picture(test: Winds, forecast: Tensor, path: Path, month: int = 0) -> None:
+    """What came, and what the network said a month before."""
+    winds = {"wind": test.y[month], "forecast a month before": forecast[month]}
+    vectors = {name: test.unit * in_space(test.graph, v[None])[0] for name, v in winds.items()}
+    figure = plot.sphere_signal(
+        test.graph.pos, vectors=vectors, outlines=coasts(), arrows=500, label="speed (m/s)", vector_label="m/s",
+        centre=-40.0, title="Mean wind of January 1991",
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    print(f"picture in {path}")
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few nodes and steps")
@@ -140,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--rotations", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/wind_forecast.png"))
     args = parser.parse_args(argv)
     if args.quick:
         args.epochs, args.width, args.rotations = 2, 4, 1
@@ -151,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     seconds, weights = time.perf_counter() - start, sum(p.numel() for p in model.parameters())
     print(f"{weights:,} weights, {graph.num_edges:,} edges, epoch {best} of {args.epochs}, {seconds:.0f} s")
 
-    error = test.rmse(test.climatology() + deviation(model, test))
+    forecast = test.climatology() + deviation(model, test)
+    error = test.rmse(forecast)
     others = {**test.baselines(), "damped persistence": test.rmse(damped(val, test))}
     skill = {name: 1 - (error / other) ** 2 for name, other in others.items()}
     print(f"error in 1991 and 1992: SpinNet {error:.3f} m/s")
@@ -164,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     print(f"turned globe, nodes turned along: forecasts differ by {along:.1e}")
     print(f"turned globe, nodes where they were: by {max(anew):.1e}, error {max(errors):.3f} m/s")
     ok = skill["persistence"] > 0.25 and skill["climatology"] > 0 and along < 1e-4 and max(anew) < 0.1
+    picture(test, forecast, args.out)
     print("SUCCESS" if ok else "MISSED: wanted skill above 0.25 and 0, differences below 1e-4 and 0.1")
     return {**skill, "error": error, "turned along": along, "sampled anew": max(anew), "ok": ok}
 
