@@ -15,7 +15,7 @@ PARTS = (
     *("left upper arm", "left forearm", "left hand", "right upper arm", "right forearm", "right hand"),
     *("left thigh", "left shin", "left foot", "right thigh", "right shin", "right foot"),
 )
-INSTALL = "bodies of full resolution are made by the package anny: pip install 'anny==0.6.2'"
+INSTALL = "bodies of full resolution are made by the package anny: pip install 'geomeq[bodies]'"
 
 _LIMBS = {
     "upper arm": ("shoulder", "upperarm"),

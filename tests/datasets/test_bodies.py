@@ -163,7 +163,7 @@ def test_a_wrong_choice_is_named(arguments, message):
 def test_without_anny_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "anny", None)
     model.load_model.cache_clear()
-    with pytest.raises(ImportError, match="pip install 'anny==0.6.2'"):
+    with pytest.raises(ImportError, match=r"pip install 'geomeq\[bodies\]'"):
         Bodies("unseen_poses", resolution="full", force_reload=True)
 
 
