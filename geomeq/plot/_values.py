@@ -36,9 +36,10 @@ def read_rows(value: Any, count: int, classes: Sequence[str] | None) -> dict[str
 
 def read_values(name: str, entry: Any, count: int, classes: Sequence[str] | None) -> Array:
     """Numbers, or numbers of classes, one for each point."""
-    array = to_array(f"value {name}".rstrip(), entry)
+    named = f"value {name}".rstrip()
+    array = to_array(named, entry)
     if array.shape != (count,):
-        raise ValueError(f"value {name} must have shape [{count}], one for each vertex, got {list(array.shape)}")
+        raise ValueError(f"{named} must have shape [{count}], one for each vertex, got {list(array.shape)}")
     if classes is not None and not np.isin(array, np.arange(len(classes))).all():
         raise ValueError(f"classes {list(classes)} name the numbers 0..{len(classes) - 1}, but values hold others")
     return array

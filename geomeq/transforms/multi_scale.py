@@ -106,6 +106,7 @@ class MultiScale(BaseTransform):
             ``cutoff`` wants radii that are given.
 
     Raises:
+        TypeError: If ``ratios`` is a single number, or ``gauge`` no transform.
         ValueError: If a ratio or radius is out of range, or the gauge has no scale.
 
     Example:
@@ -124,6 +125,10 @@ class MultiScale(BaseTransform):
         gauge: BaseTransform | None = None,
         radii: Sequence[float] | None = None,
     ) -> None:
+        if not isinstance(ratios, Sequence) or isinstance(ratios, str):
+            raise TypeError(f"ratios must hold one number for each coarser level, such as (0.25,), got {ratios!r}")
+        if gauge is not None and not callable(gauge):
+            raise TypeError(f"gauge must be a transform such as MeshGauge(), got {gauge!r}")
         ratios = tuple(float(ratio) for ratio in ratios)
         if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
             raise ValueError(f"ratios must lie in (0, 1], at least one of them, got {ratios}")

@@ -78,7 +78,7 @@ def test_rows_have_names_and_one_scale():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"value": torch.ones(5)}, r"must have shape \[162\]"),
+        ({"value": torch.ones(5)}, r"value must have shape \[162\]"),
         ({"vectors": torch.ones(162, 2)}, r"vectors of space, \[162, 3\].*to_ambient"),
         ({"vectors": torch.ones(162, 3), "arrows": 0}, "arrows must be at least 1"),
         ({"up": "w"}, "up must be"),

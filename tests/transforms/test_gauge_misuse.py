@@ -96,3 +96,10 @@ def test_features_and_randomize_refuse():
         GaugeFeatures("heat_kernel", times=1.5)
     with pytest.raises(ValueError, match=r"types names \['z'\]"):
         GaugeRandomize({"z": "1x1"})(MeshGauge()(sphere()))
+
+
+def test_multi_scale_refuses():
+    with pytest.raises(TypeError, match=r"such as \(0.25,\)"):
+        MultiScale(0.25)
+    with pytest.raises(TypeError, match="gauge must be a transform"):
+        MultiScale(gauge=3)
