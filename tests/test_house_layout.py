@@ -18,6 +18,7 @@ FILES = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "conftest.py",
     "constraints.txt",
     "pyproject.toml",
     "setup.cfg",
