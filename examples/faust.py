@@ -140,9 +140,8 @@ def main(arguments: list[str] | None = None) -> float:
     data.transform = test.transform = Standardise(data)
     data, test = (part[: args.limit] for part in (data, test))
     model = build(types, data[0].num_nodes, args.channels).to(args.device)
-    print(
-        f"{len(data)} + {len(test)} registrations, input {types}, {sum(p.numel() for p in model.parameters()):,} weights"
-    )
+    weights = sum(p.numel() for p in model.parameters())
+    print(f"{len(data)} + {len(test)} registrations, input {types}, {weights:,} weights")
 
     loader = DataLoader(data, batch_size=args.batch, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
