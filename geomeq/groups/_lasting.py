@@ -17,6 +17,9 @@ def lasting(build: Callable[P, T]) -> Callable[P, T]:
     once before the first step would otherwise leave such tensors in every cache it touches.
     """
 
+    if torch.compiler.is_compiling():  # wrapped inside a traced function, where a compiler cannot copy its name
+        return build
+
     @wraps(build)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():

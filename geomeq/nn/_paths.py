@@ -69,15 +69,19 @@ class Constant:
         """The array in its own dtype on a device."""
         key = (device, self._value.dtype)
         if key not in self._made:
-            self._made[key] = lasting(self._value.to)(device=device)
+            self._made[key] = self._converted(*key)
         return self._made[key]
 
     def like(self, other: Tensor) -> Tensor:
         """The array in the dtype and on the device of ``other``."""
         key = (other.device, other.dtype)
         if key not in self._made:
-            self._made[key] = lasting(self._value.to)(device=other.device, dtype=other.dtype)
+            self._made[key] = self._converted(*key)
         return self._made[key]
+
+    @lasting
+    def _converted(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return self._value.to(device, dtype)
 
 
 class WeightAssembly:
