@@ -20,7 +20,7 @@ from torch import Tensor
 #: Functions that the operator knows with all their derivatives.
 ACTS = ("silu", "gelu", "tanh", "elu", "relu")
 
-_SLICE = 1 << 17  # samples per slice on a CPU
+_SLICE = 1 << 19  # samples per slice on a CPU: 2 MiB of float32, and few enough meetings of threads
 _SLICE_GPU = 1 << 26
 
 
@@ -54,18 +54,28 @@ def sampled_act(
         blocks = [(plan[p], plan[p + 1]) for p in range(at + 2, at + 2 + 2 * num_blocks, 2)]
         at += 2 + 2 * num_blocks
         there, back = basis.t().contiguous(), basis * scale
-        step = max(1, most // (count * basis.size(1)))
+        step = min(x.size(0), max(1, most // (count * basis.size(1))))
+        # memory that is taken anew for every slice would be mapped anew: slower than the arithmetic
+        table = x.new_empty(step * count * basis.size(0))
+        kept = [x.new_empty(step * count * basis.size(1)) for _ in (x, *cots)]
         for start in range(0, x.size(0), step):
-            rows = slice(start, start + step)
-            samples = [there @ _table(t[rows], count, blocks) for t in (x, *cots)]
-            _write(out[rows], back @ _derivative(act, samples), count, blocks)
+            rows = slice(start, min(start + step, x.size(0)))
+            fields = (rows.stop - start) * count
+            small = table[: basis.size(0) * fields].view(-1, fields)
+            samples = [t[: basis.size(1) * fields].view(-1, fields) for t in kept]
+            for t, place in zip((x, *cots), samples, strict=True):
+                torch.mm(there, _read(t[rows], small, count, blocks), out=place)
+            torch.mm(back, _derivative(act, samples), out=small)
+            _write(out[rows], small, count, blocks)
     return out
 
 
-def _table(x: Tensor, count: int, blocks: Sequence[tuple[int, int]]) -> Tensor:
+def _read(x: Tensor, table: Tensor, count: int, blocks: Sequence[tuple[int, int]]) -> Tensor:
     """Coefficients of the fields of a group, ``[D, rows * count]``: thin products are faster with long rows."""
-    parts = [x[:, begin : begin + count * c].reshape(-1, c).t() for begin, c in blocks]
-    return torch.cat(parts)
+    parts = table.view(-1, x.size(0), count).split([c for _, c in blocks])
+    for (begin, c), part in zip(blocks, parts, strict=True):
+        part.copy_(x[:, begin : begin + count * c].view(x.size(0), count, c).permute(2, 0, 1))
+    return table
 
 
 def _write(out: Tensor, table: Tensor, count: int, blocks: Sequence[tuple[int, int]]) -> None:
@@ -75,7 +85,7 @@ def _write(out: Tensor, table: Tensor, count: int, blocks: Sequence[tuple[int, i
 
 
 def _derivative(act: str, samples: Sequence[Tensor]) -> Tensor:
-    """``f^(k)(u) g_1 ... g_k`` from ``u, g_1 ... g_k``; may write into ``u``."""
+    """``f^(k)(u) g_1 ... g_k`` from ``u, g_1 ... g_k``; may write into all of them."""
     u, *gs = samples
     if not gs:
         return _FORWARD[act](u)
@@ -139,17 +149,17 @@ def _elu_higher(u: Tensor, k: int) -> Tensor:
 _aten = torch.ops.aten
 _FORWARD: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": lambda u: F.silu(u, inplace=True),
-    "gelu": F.gelu,
+    "gelu": lambda u: _aten.gelu.out(u, out=u),
     "tanh": torch.Tensor.tanh_,
     "elu": lambda u: F.elu(u, inplace=True),
     "relu": torch.Tensor.relu_,
 }
 _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "silu": _aten.silu_backward.default,
-    "gelu": _aten.gelu_backward.default,
-    "tanh": lambda g, u: _aten.tanh_backward.default(g, u.tanh_()),
-    "elu": lambda g, u: torch.where(u > 0, g, g * u.clamp(max=0).exp()),
-    "relu": lambda g, u: _aten.threshold_backward.default(g, u, 0),
+    "silu": lambda g, u: _aten.silu_backward.grad_input(g, u, grad_input=g),
+    "gelu": lambda g, u: _aten.gelu_backward.grad_input(g, u, grad_input=g),
+    "tanh": lambda g, u: _aten.tanh_backward.grad_input(g, u.tanh_(), grad_input=g),
+    "elu": lambda g, u: g.mul_(u.clamp_(max=0).exp_()),  # exp(0) = 1 above
+    "relu": lambda g, u: _aten.threshold_backward.grad_input(g, u, 0, grad_input=g),
 }
 _HIGHER: dict[str, Callable[[Tensor, int], Tensor]] = {
     "silu": _silu_higher,
