@@ -16,7 +16,6 @@ def lasting(build: Callable[P, T]) -> Callable[P, T]:
     Tensors born in ``torch.inference_mode()`` cannot take part in a backward pass ever after. A trainer that validates
     once before the first step would otherwise leave such tensors in every cache it touches.
     """
-
     if torch.compiler.is_compiling():  # wrapped inside a traced function, where a compiler cannot copy its name
         return build
 
