@@ -106,4 +106,6 @@ def add_key(figure: "Figure", axes: Any, scale: Any, classes: Sequence[str] | No
                label=name)
         for k, name in enumerate(classes)
     ]  # fmt: skip
-    figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 5), frameon=False, fontsize=9)
+    width = 0.5 + 0.085 * max(len(name) for name in classes)  # inches of an entry
+    columns = max(1, min(len(marks), 5, int(figure.get_figwidth() / width)))
+    figure.legend(handles=marks, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
