@@ -17,8 +17,8 @@ in discrete-continuous convolutions: scalars in, scalars out, no transport; one 
 Success: 0 -> 1 -> 0 at most 1e-3 on Gauss-Legendre and HEALPix grids where the directional filter has more than 1.
 Ends with status 1 otherwise.
 
-Measured, one thread, one pair of rotations (* where the claim is made; 6 minutes on a machine in heavy use, ten minutes
-there for each row of --fine):
+Measured, one thread, one pair of rotations (* where the claim is made; one minute without --fine, whose rows took ten
+minutes each on a machine in heavy use):
 
     grid                       nodes   L cut-off  0->0->0  0->1->0  0->2->0  directional
     Gauss-Legendre 2L x 4L      1152  12    1.57  7.8e-04  2.4e-04  6.4e-04         1.31  *

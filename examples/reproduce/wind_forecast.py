@@ -20,7 +20,7 @@ forecast of the globe as it is, turned along; the difference, relative to what t
 Success: skill over persistence above 0.25 and over the climatology above 0, the first difference below 1e-4, the second
 below 0.1. Ends with status 1 otherwise.
 
-Measured, seed 0, one thread, 15 epochs (475 s on a machine in heavy use): SpinNet of 7,872 weights 2.250 m/s,
+Measured, seed 0, one thread, 15 epochs: SpinNet of 7,872 weights 2.250 m/s,
 persistence 2.818 (skill +0.363), climatology 2.500 (+0.190), damped persistence 2.329 (+0.067). Turned globe: 5.0e-7
 with nodes turned along; 3.9e-2 with nodes where they were (error there 2.208 m/s): success. The validation error still
 fell in the last epoch.
