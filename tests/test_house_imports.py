@@ -13,22 +13,23 @@ REPO = Path(__file__).parents[1]
 # What each part of geomeq may import from geomeq (besides itself). The order is that of docs/concepts.md:
 # the geometry rail on the left, the learning rail on the right, and no way from layers to data.
 FLOOR = {"_checks"}
-RAIL = FLOOR | {"ops", "groups", "harmonics"}
-GEOMETRIES = {"neighbors", "meshes", "spheres"}
+SPHERE = FLOOR | {"ops", "groups", "neighbors"}
+RAIL = SPHERE | {"spheres", "harmonics"}
+LAYERS = FLOOR | {"ops", "groups", "spheres", "harmonics"}
 ALLOWED = {
     "_checks": set(),
     "ops": FLOOR,
     "groups": FLOOR | {"ops"},
-    "harmonics": FLOOR | {"ops", "groups"},
-    "neighbors": RAIL,
-    "meshes": RAIL | {"neighbors"},
-    "spheres": RAIL | {"neighbors"},
-    "transforms": RAIL | GEOMETRIES,
-    "datasets": RAIL | GEOMETRIES | {"transforms"},
-    "nn": RAIL,
-    "models": RAIL | {"nn"},
-    "testing": RAIL,
-    "plot": RAIL | GEOMETRIES | {"testing"},
+    "neighbors": FLOOR | {"ops", "groups"},
+    "spheres": SPHERE,
+    "harmonics": SPHERE | {"spheres"},
+    "meshes": RAIL,
+    "transforms": RAIL | {"meshes"},
+    "datasets": RAIL | {"meshes", "transforms"},
+    "nn": LAYERS,
+    "models": LAYERS | {"nn"},
+    "testing": LAYERS,
+    "plot": RAIL | {"meshes", "testing"},
     "_info": {"__init__"},
     "__main__": {"__init__", "_info", "datasets"},
     "__init__": set(),

@@ -14,9 +14,9 @@ from ..groups import wrap_angle
 from ..groups.so3 import sphere_frame
 from ..neighbors import tie_tolerance
 from ..spheres import Sampling, voronoi_area
+from ..spheres._edges import edges_of_rings, edges_within, great_circles
 from ..spheres.scattered import unit_vectors
 from ._edges import graph_of_nodes, require_data, require_pos, write_edges
-from ._sphere_edges import edges_of_rings, edges_within, great_circles
 
 _FRAMES = ("meridian", "random", "given")
 
