@@ -115,6 +115,20 @@ BUNDLED = (
         "public domain (US Navy FNOC analyses, distributed by NOAA PMEL)",
         "monthly_navy_winds.cdf from ferret-datasets 7.6.0, every 5 degrees; datasets/winds/build.py",
     ),
+    BundledFile(
+        "climate/climate.npz",
+        "7f95a2ce479575cb9a5ef009e3665569da44ef4b02a29be2152e106372bfb2d2",
+        478_656,
+        "public domain (COADS, distributed by NOAA PMEL)",
+        "coads_climatology.cdf from ferret-datasets 7.6.0, every 2 degrees; datasets/climate/build.py",
+    ),
+    BundledFile(
+        "panoramas/panoramas.npz",
+        "35e6720be5846bfa4569b4b411eeed23959feb641da7f24dedafc2b64b9fe6b2",
+        873_004,
+        "CC0 1.0 (Poly Haven)",
+        "npm @pmndrs/assets 1.7.0, tone-mapped to 8 bits; datasets/panoramas/build.py",
+    ),
 )
 
 
