@@ -1,28 +1,73 @@
 """Samplings of the unit sphere: points and quadrature weights, in float64.
 
-Every function returns a :class:`Sampling`; :class:`geomeq.transforms.SphereGauge` makes a graph of it.
+Every function returns a :class:`Sampling`; :func:`sphere_graph` makes a graph of it.
 
-- :func:`gauss_legendre`, :func:`equiangular`: rings of constant latitude, exact for spherical polynomials.
-- :func:`healpix`: equal areas on rings, nested order.
+- :func:`gauss_legendre`, :func:`equiangular`, :func:`lobatto`, :func:`driscoll_healy`: tables of latitude and
+  longitude, exact for spherical polynomials; :func:`reduced_gauss_legendre` has fewer longitudes near the poles.
+- :func:`healpix`: equal areas on rings, nested order; :func:`healpix_neighbours`, :func:`healpix_pixel` and others are
+  its tables.
 - :func:`icosphere`: a triangulation with the symmetry of the icosahedron.
+- :func:`cubed`: six square faces.
 - :func:`fibonacci`: equal areas, any number of points, no symmetry.
-- :func:`scattered`: points of your own, :func:`voronoi_area` their weights.
+- :func:`random`: independent points; :func:`scattered`: points of your own; :func:`voronoi_area`: their weights.
+- :func:`sampling` and :func:`resolution_for`: a kind by its name, and the resolution that a task needs.
 """
 
+from .cubed import cubed
+from .graph import sphere_graph
 from .healpix import healpix
-from .ring_grids import equiangular, gauss_legendre
+from .healpix_tables import (
+    face_order,
+    face_place,
+    healpix_children,
+    healpix_faces,
+    healpix_halo,
+    healpix_neighbours,
+    healpix_nested,
+    healpix_parent,
+    healpix_pixel,
+    healpix_taps,
+    nest_to_ring,
+    ring_to_nest,
+)
+from .kinds import KINDS, resolution_for, sampling
+from .ring_grids import driscoll_healy, equiangular, gauss_legendre, lobatto, reduced_gauss_legendre
 from .sampling import Rings, Sampling
-from .scattered import scattered, voronoi_area
+from .scattered import random, scattered, voronoi_area
+from .scores import weighted_f1, weighted_iou
 from .spread import fibonacci, icosphere
 
 __all__ = [
+    "KINDS",
     "Rings",
     "Sampling",
+    "cubed",
+    "driscoll_healy",
     "equiangular",
+    "face_order",
+    "face_place",
     "fibonacci",
     "gauss_legendre",
     "healpix",
+    "healpix_children",
+    "healpix_faces",
+    "healpix_halo",
+    "healpix_neighbours",
+    "healpix_nested",
+    "healpix_parent",
+    "healpix_pixel",
+    "healpix_taps",
     "icosphere",
+    "lobatto",
+    "nest_to_ring",
+    "random",
+    "reduced_gauss_legendre",
+    "resolution_for",
+    "ring_to_nest",
+    "sampling",
     "scattered",
+    "sphere_graph",
     "voronoi_area",
+    "weighted_f1",
+    "weighted_iou",
 ]

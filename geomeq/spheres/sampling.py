@@ -1,7 +1,9 @@
 """What a sampling of the sphere is: points, weights and, where there are any, rings and triangles."""
 
+import hashlib
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,10 +44,11 @@ class Sampling:
     Attributes:
         kind: Which, such as ``"healpix"``.
         pos: Unit vectors ``[N, 3]``, float64: x towards longitude 0, y towards 90 degrees east, z to the north pole.
-        area: Weights ``[N]``, float64, positive, sum 4 pi.
+        area: Weights ``[N]``, float64, positive, sum 4 pi (of a part of the sphere: less).
         exact_degree: Up to which degree spherical polynomials are integrated exactly; ``None``: approximately only.
         rings: Where nodes lie on rings.
         face: Triangles, counter-clockwise from outside, ``[3, F]``, where the sampling has them.
+        node: Of a part: numbers of its nodes in the whole sampling, ``[N]``, int64.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Sampling:
     exact_degree: int | None = None
     rings: Rings | None = field(default=None, repr=False)
     face: Tensor | None = field(default=None, repr=False)
+    node: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_shape("pos", self.pos, "N", 3)
@@ -67,7 +71,59 @@ class Sampling:
     @property
     def spacing(self) -> float:
         """Side of a square as large as the mean cell, radians: for cut-offs in units of the grid."""
-        return math.sqrt(4 * math.pi / self.num_nodes)
+        return math.sqrt(float(self.area.sum()) / self.num_nodes)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it covers the sphere, and is no :meth:`part`."""
+        return self.node is None
+
+    @cached_property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns, if the rings are those of one table, row by row; else ``None``."""
+        if self.rings is None or not self.is_whole:
+            return None
+        count, start = self.rings.count, self.rings.start
+        regular = bool((count == count[0]).all()) and bool((start == start[0]).all())
+        regular = regular and torch.equal(self.rings.node, torch.arange(self.num_nodes))
+        return (len(count), int(count[0])) if regular else None
+
+    @property
+    def nside(self) -> int | None:
+        """Pixels along the side of a face of a whole HEALPix sphere; else ``None``."""
+        return math.isqrt(self.num_nodes // 12) if self.kind == "healpix" and self.is_whole else None
+
+    @cached_property
+    def key(self) -> str:
+        """A name for the content: equal for samplings with the same points, weights and rings. For caches."""
+        digest = hashlib.sha1(f"{self.kind} {self.exact_degree} {self.is_whole}".encode(), usedforsecurity=False)
+        tensors = [self.pos, self.area, self.node, self.face]
+        tensors += [] if self.rings is None else [self.rings.colatitude, self.rings.count, self.rings.start]
+        for tensor in tensors:
+            digest.update(b"-" if tensor is None else tensor.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def part(self, index: Tensor) -> "Sampling":
+        """Some of the points, such as those of a partial sky or a patch; areas stay, rings and triangles are lost.
+
+        Args:
+            index: Numbers of nodes ``[M]``, each at most once, or a mask ``[N]``.
+
+        Raises:
+            TypeError: If ``index`` holds neither integers nor booleans.
+            ValueError: If a number is out of range or comes twice, or no point is left.
+        """
+        check_shape("index", index, self.num_nodes if index.dtype == torch.bool else "M")
+        if index.is_floating_point() or index.is_complex():
+            raise TypeError(f"index must hold integers or booleans, got {index.dtype}")
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
+        if index.numel() == 0:
+            raise ValueError("a part needs at least one node, got none")
+        if int(index.min()) < 0 or int(index.max()) >= self.num_nodes or index.unique().numel() < index.numel():
+            raise ValueError(f"index must hold different numbers of the {self.num_nodes} nodes, from 0")
+        index = index.cpu()
+        node = index if self.node is None else self.node[index]
+        return Sampling(self.kind, self.pos[index], self.area[index], None, None, None, node)
 
     def rotated(self, rotation: Tensor) -> "Sampling":
         """The sampling with every point moved by a rotation; weights and order stay, rings are no longer rings.
@@ -77,7 +133,8 @@ class Sampling:
         """
         check_shape("rotation", rotation, 3, 3)
         pos = self.pos @ rotation.to(self.pos).T
-        return Sampling(self.kind, pos / pos.norm(dim=1, keepdim=True), self.area, self.exact_degree, None, self.face)
+        pos = pos / pos.norm(dim=1, keepdim=True)
+        return Sampling(self.kind, pos, self.area, self.exact_degree, None, self.face, self.node)
 
     def to_data(self, dtype: torch.dtype = torch.float32) -> Data:
         """``Data(pos, area)``, with ``face`` where there are triangles."""

@@ -8,7 +8,7 @@ from scipy.spatial import SphericalVoronoi
 from torch import Tensor
 
 from .._checks import check_finite, check_shape
-from .sampling import Sampling
+from .sampling import Sampling, check_count
 
 
 def scattered(pos: Tensor, area: Tensor | None = None) -> Sampling:
@@ -27,6 +27,26 @@ def scattered(pos: Tensor, area: Tensor | None = None) -> Sampling:
     """
     unit = unit_vectors(pos)
     return Sampling("scattered", unit, voronoi_area(unit) if area is None else area.double())
+
+
+def random(n: int, seed: int | torch.Generator = 0) -> Sampling:
+    """``n`` independent points, uniform on the sphere, with :func:`voronoi_area` as weights.
+
+    Args:
+        n: Number of points, at least 4.
+        seed: Of the points, or a generator.
+
+    Raises:
+        ValueError: If there are too few.
+
+    Example:
+        >>> random(100)
+        Sampling('random', num_nodes=100)
+    """
+    check_count("n", n, 4)
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    pos = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator, dtype=torch.float64), dim=1)
+    return Sampling("random", pos, voronoi_area(pos))
 
 
 def voronoi_area(pos: Tensor) -> Tensor:

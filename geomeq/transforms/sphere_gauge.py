@@ -1,6 +1,5 @@
 """Relative geometry on the sphere: great circles, azimuths and parallel transport between tangent frames."""
 
-import math
 from typing import Literal
 
 import torch
@@ -10,11 +9,8 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from .._checks import check_finite, check_shape
-from ..groups import wrap_angle
-from ..groups.so3 import sphere_frame
-from ..neighbors import tie_tolerance
 from ..spheres import Sampling, voronoi_area
-from ..spheres._edges import edges_of_rings, edges_within, great_circles
+from ..spheres.graph import SAME, check_reach, gauge_edges, tangent_frames
 from ..spheres.scattered import unit_vectors
 from ._edges import graph_of_nodes, require_data, require_pos, write_edges
 
@@ -74,12 +70,7 @@ class SphereGauge(BaseTransform):
         allow_isolated: bool = False,
         seed: int = 0,
     ) -> None:
-        if (cutoff is None) == (rings is None):
-            raise ValueError(f"give either cutoff or rings, got cutoff={cutoff} and rings={rings}")
-        if cutoff is not None and not 0 < cutoff <= math.pi:
-            raise ValueError(f"cutoff is an angle in radians, more than 0 and at most pi, got {cutoff}")
-        if rings is not None and (not isinstance(rings, int) or isinstance(rings, bool) or rings < 1):
-            raise ValueError(f"rings must be an integer of at least 1, got {rings!r}")
+        check_reach(cutoff, rings)
         if frames not in _FRAMES:
             raise ValueError(f"frames must be one of {_FRAMES}, got {frames!r}; set data.frame for frames='given'")
         if not isinstance(seed, int) or isinstance(seed, bool):
@@ -94,18 +85,12 @@ class SphereGauge(BaseTransform):
         require_data(data, "SphereGauge")
         given = require_pos(data, "SphereGauge")
         pos = unit_vectors(given) if exact is None else exact
-        same = 1e-9 if exact is not None or given.dtype == torch.float64 else 1e-6
+        same = SAME if exact is not None or given.dtype == torch.float64 else 1e-6
         batch = graph_of_nodes(data, len(pos))
         frame = self._frame(data, pos)
-        edges = self._edges(data, pos, batch, same)
-        length, azimuth, back = great_circles(pos, frame, edges)
-        seen = (length > same) & (length < math.pi - same)
-        if not self.allow_isolated:
-            self._check_neighbours(pos, edges[:, seen], batch)
-        polar, transport = torch.stack([length, azimuth], dim=1), wrap_angle(azimuth - back - math.pi)
-        edges, polar, transport = edges[:, seen], polar[seen], transport[seen]
-        if self.loops:
-            edges, polar, transport = _add_loops(edges, polar, transport, _coincident(pos, batch, same), frame)
+        edges, polar, transport = gauge_edges(
+            pos, frame, self.cutoff, self.rings, data.get("face"), batch, same, self.loops, self.allow_isolated
+        )
         if data.get("area") is None:
             data.area = _areas(pos, batch).to(given)
         check_shape("area", data.area, len(pos))
@@ -115,38 +100,10 @@ class SphereGauge(BaseTransform):
         data.frame = frame.to(given)
         return data
 
-    def _edges(self, data: Data, pos: Tensor, batch: Tensor | None, same: float) -> Tensor:
-        if self.cutoff is not None:
-            rtol = tie_tolerance(torch.float64 if same < 1e-8 else torch.float32)
-            return edges_within(pos, self.cutoff, None if batch is None else batch.cpu(), rtol)
-        assert self.rings is not None
-        if batch is not None and int(batch.max()) > 0:
-            raise ValueError("rings are those of one sphere; apply SphereGauge(rings=...) before batching")
-        return edges_of_rings(pos, self.rings, data.get("face"), same)
-
     def _frame(self, data: Data, pos: Tensor) -> Tensor:
         if self.frames == "given":
             return _given_frame(data, pos)
-        frame = sphere_frame(pos).transpose(1, 2)
-        if self.frames == "meridian":
-            return frame
-        turn = torch.rand(len(pos), generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
-        cos, sin = (2 * math.pi * turn).cos()[:, None], (2 * math.pi * turn).sin()[:, None]
-        e1, e2, normal = frame.unbind(1)
-        return torch.stack([cos * e1 + sin * e2, cos * e2 - sin * e1, normal], dim=1)
-
-    def _check_neighbours(self, pos: Tensor, edge_index: Tensor, batch: Tensor | None) -> None:
-        alone = (torch.bincount(edge_index[1], minlength=len(pos)) == 0).nonzero().flatten()
-        if alone.numel() == 0:
-            return
-        node = int(alone[0])
-        others = torch.ones(len(pos), dtype=torch.bool) if batch is None else batch.cpu() == batch.cpu()[node]
-        distance = 2 * torch.asin(((pos[others] - pos[node]).norm(dim=1) / 2).clamp(max=1))
-        nearest = float(distance[distance > 1e-6].min()) if bool((distance > 1e-6).any()) else math.inf
-        raise ValueError(
-            f"{alone.numel()} of {len(pos)} nodes have no neighbour within cutoff={self.cutoff}: the nearest of node "
-            f"{node} is {nearest:.4g} radians away; take a larger cutoff or allow_isolated=True"
-        )
+        return tangent_frames(pos, "random" if self.frames == "random" else "meridian", self.seed)
 
     def __repr__(self) -> str:
         return (
@@ -181,26 +138,6 @@ def _given_frame(data: Data, pos: Tensor) -> Tensor:
     e1 = frame[:, 0] - (frame[:, 0] * pos).sum(dim=1, keepdim=True) * pos
     e1 = e1 / e1.norm(dim=1, keepdim=True)
     return torch.stack([e1, torch.linalg.cross(pos, e1) * turned.sign()[:, None], pos], dim=1)
-
-
-def _coincident(pos: Tensor, batch: Tensor | None, same: float) -> Tensor:
-    """Pairs at the same place, ``[2, P]``: each node with itself and with its copies."""
-    loop = torch.arange(len(pos)).expand(2, -1)
-    return torch.cat([edges_within(pos, same, None if batch is None else batch.cpu(), 0.0), loop], dim=1)
-
-
-def _add_loops(
-    edges: Tensor, polar: Tensor, transport: Tensor, pairs: Tensor, frame: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges with those of length 0 among them, sorted by target and then source."""
-    j, i = pairs
-    x, y = torch.einsum("eak,ek->ae", frame[i, :2], frame[j, 0])  # e1 of j in the frame of i
-    turn = torch.where(i == j, 0.0, wrap_angle(torch.atan2(y, x)))
-    edges = torch.cat([edges, pairs], dim=1)
-    order = (edges[1] * len(frame) + edges[0]).argsort()
-    polar = torch.cat([polar, polar.new_zeros(len(j), 2)])
-    transport = torch.cat([transport, turn])
-    return edges[:, order], polar[order], transport[order]
 
 
 def _areas(pos: Tensor, batch: Tensor | None) -> Tensor:

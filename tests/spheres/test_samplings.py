@@ -16,6 +16,14 @@ SAMPLINGS = {
     "equiangular, odd": lambda: spheres.equiangular(9),
     "equiangular, even": lambda: spheres.equiangular(8, 20),
     "equiangular, two rows": lambda: spheres.equiangular(2, 4),
+    "lobatto": lambda: spheres.lobatto(7),
+    "lobatto, many columns": lambda: spheres.lobatto(6, 20),
+    "lobatto, poles only": lambda: spheres.lobatto(2, 4),
+    "driscoll_healy": lambda: spheres.driscoll_healy(6),
+    "driscoll_healy, one": lambda: spheres.driscoll_healy(1),
+    "reduced_gauss_legendre": lambda: spheres.reduced_gauss_legendre(12),
+    "cubed": lambda: spheres.cubed(7),
+    "random": lambda: spheres.random(200),
     "healpix": lambda: spheres.healpix(4),
     "healpix, ring weights": lambda: spheres.healpix(4, "ring"),
     "icosphere": lambda: spheres.icosphere(2),
@@ -51,8 +59,50 @@ def test_quadrature_is_exact_to_its_degree_and_not_beyond(name):
     assert errors[-1] > 1e-3
 
 
+def test_few_columns_near_the_poles_do_no_harm_below_the_number_of_rows():
+    errors = errors_by_degree(spheres.reduced_gauss_legendre(24), 60)
+    assert max(errors[:25]) < 1e-11
+    assert max(errors) > 1e-4  # but no degree is exact by construction
+
+
+def test_cells_of_the_cubed_sphere():
+    sampling = spheres.cubed(6)
+    # solid angles by brute force: the share of the points of a fine spiral that fall into each cell
+    points = spheres.fibonacci(100_000).pos
+    normal = sampling.pos.view(6, 36, 3).sum(1).sign() * (sampling.pos.view(6, 36, 3).sum(1).abs() > 1)
+    face = (points @ normal.T).argmax(1)
+    cell = torch.full((len(points),), -1)
+    for k in range(6):
+        mine = (face == k).nonzero().flatten()
+        cell[mine] = 36 * k + _cell(points[mine], sampling.pos[36 * k : 36 * (k + 1)], normal[k])
+    share = torch.bincount(cell, minlength=216).double() / len(points) * 4 * math.pi
+    torch.testing.assert_close(share, sampling.area, rtol=3e-2, atol=0)
+    assert float(sampling.area.max() / sampling.area.min()) < math.sqrt(2)
+    # faces: 0 east of Greenwich at the equator, 4 at the north pole; rows go south, columns east
+    table = sampling.pos.view(6, 6, 6, 3)
+    assert bool((table[:4, 1:, :, 2] < table[:4, :-1, :, 2]).all())
+    longitude = torch.atan2(table[0, ..., 1], table[0, ..., 0])
+    assert bool((longitude.diff(dim=1) > 0).all())
+    assert float((table[4, -1, 2] - table[0, 0, 2]).norm()) < 1.1 * float((table[4, -1, 2] - table[4, -2, 2]).norm())
+
+
+def _cell(points, centres, normal):
+    """Which cell of one face: nearest in the two angles of the equiangular projection."""
+    axis = torch.nonzero(normal == 0).flatten()
+    angles = [torch.atan2(p[:, axis], (p @ normal)[:, None]) for p in (points, centres)]
+    return (angles[0][:, None] - angles[1][None]).abs().amax(-1).argmin(1)
+
+
+def test_random_points_are_uniform_and_repeat_with_their_seed():
+    points = spheres.random(20_000, seed=3).pos
+    assert float(points.mean(0).norm()) < 0.02
+    torch.testing.assert_close(points.T @ points / len(points), torch.eye(3).double() / 3, rtol=0, atol=0.02)
+    assert torch.equal(points, spheres.random(20_000, seed=3).pos)
+    assert not torch.equal(points, spheres.random(20_000, seed=4).pos)
+
+
 def test_nearly_uniform_samplings_integrate_low_degrees_well():
-    for sampling in (spheres.healpix(16), spheres.icosphere(4), spheres.fibonacci(3000)):
+    for sampling in (spheres.healpix(16), spheres.icosphere(4), spheres.fibonacci(3000), spheres.cubed(20)):
         assert max(errors_by_degree(sampling, 4)) < 5e-3
         assert float(sampling.area.max() / sampling.area.min()) < 2
     assert max(errors_by_degree(spheres.scattered(groups.S2.random(3000, seed=0)), 4)) < 0.02
@@ -95,7 +145,9 @@ def test_healpix_known_points():
     assert pos[0].tolist() == pytest.approx([math.sqrt(5 / 18), math.sqrt(5 / 18), 2 / 3])
 
 
-@pytest.mark.parametrize("name", ["gauss_legendre", "equiangular, odd", "healpix"])
+@pytest.mark.parametrize(
+    "name", ["gauss_legendre", "equiangular, odd", "lobatto", "driscoll_healy", "reduced_gauss_legendre", "healpix"]
+)
 def test_rings_say_where_the_nodes_are(name):
     sampling = SAMPLINGS[name]()
     rings = sampling.rings
@@ -147,6 +199,11 @@ def test_voronoi_areas_of_a_known_solid_and_of_coincident_points():
     ("call", "message"),
     [
         (lambda: spheres.healpix(3), "power of 2 as nside, got 3; the next ones are 2 and 4"),
+        (lambda: spheres.lobatto(1), "nlat must be an integer of at least 2"),
+        (lambda: spheres.driscoll_healy(0), "bandwidth must be an integer of at least 1"),
+        (lambda: spheres.reduced_gauss_legendre(7), "nlat must be even, got 7"),
+        (lambda: spheres.cubed(0), "n must be an integer of at least 1"),
+        (lambda: spheres.random(3), "n must be an integer of at least 4"),
         (lambda: spheres.healpix(2, "pixel"), "weights must be 'equal' or 'ring', got 'pixel'"),
         (lambda: spheres.healpix(0), "nside must be an integer of at least 1, got 0"),
         (lambda: spheres.gauss_legendre(0), "nlat must be an integer of at least 1"),
