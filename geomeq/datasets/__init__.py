@@ -4,7 +4,6 @@ from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._images import ImageDataset
 from geomeq.datasets._registry import BundledFile, Verdict, list_bundled, verify_bundled
-from geomeq.datasets._scores import weighted_f1, weighted_iou
 from geomeq.datasets.bodies import Bodies
 from geomeq.datasets.deformed_spheres import DeformedSpheres
 from geomeq.datasets.digits import Digits
@@ -16,6 +15,7 @@ from geomeq.datasets.oriented_textures import OrientedTextures
 from geomeq.datasets.qm9 import QM9
 from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
 from geomeq.datasets.winds import Winds
+from geomeq.spheres.scores import weighted_f1, weighted_iou
 
 __all__ = [
     "MD",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from geomeq.datasets import LandSea, _earth, land_mask, topography, weighted_f1, weighted_iou
+from geomeq.datasets import LandSea, _earth, land_mask, topography
 from geomeq.groups import SO3, icosphere
 
 CITIES_AND_SEAS = [  # latitude, longitude, land
@@ -215,33 +215,3 @@ def test_content_is_seeded():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         LandSea(**arguments)
-
-
-def test_scores_weigh_nodes_by_area():
-    target, area = torch.tensor([[1, 1, 0, 0, -1]]), torch.tensor([4.0, 1.0, 2.0, 3.0, 100.0])
-    prediction = torch.tensor([[1, 0, 1, 0, 1]])
-    assert weighted_f1(prediction, target, area) == pytest.approx(8 / (8 + 2 + 1))
-    assert weighted_iou(prediction, target, area) == pytest.approx(4 / (4 + 2 + 1))
-    assert weighted_f1(prediction, target, torch.ones(5)) == pytest.approx(0.5)  # another number without areas
-    assert weighted_f1(prediction, target, area, positive=0) == pytest.approx(6 / (6 + 1 + 2))
-    assert weighted_f1(target, target, area) == 1
-    assert math.isnan(weighted_f1(torch.zeros(2), torch.zeros(2), torch.ones(2)))
-
-
-def test_scores_agree_with_scikit_learn():
-    from sklearn.metrics import f1_score, jaccard_score
-
-    random = torch.Generator().manual_seed(0)
-    prediction, target = torch.randint(0, 2, (2, 7, 30), generator=random)
-    area = torch.rand(30, generator=random)
-    weight = area.expand(7, 30).flatten().numpy()
-    flat = target.flatten().numpy(), prediction.flatten().numpy()
-    assert weighted_f1(prediction, target, area) == pytest.approx(f1_score(*flat, sample_weight=weight), rel=1e-6)
-    assert weighted_iou(prediction, target, area) == pytest.approx(jaccard_score(*flat, sample_weight=weight), rel=1e-6)
-
-
-def test_scores_check_shapes():
-    with pytest.raises(ValueError, match=r"area must have shape \[3\], got \[2\]"):
-        weighted_f1(torch.zeros(4, 3), torch.zeros(4, 3), torch.ones(2))
-    with pytest.raises(ValueError, match=r"target must have shape \[4, 3\], got \[3\]"):
-        weighted_iou(torch.zeros(4, 3), torch.zeros(3), torch.ones(3))

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from geomeq._checks import check_shape
+from .._checks import check_shape
 
 
 def weighted_f1(prediction: Tensor, target: Tensor, area: Tensor, positive: int = 1, ignore: int = -1) -> float:
