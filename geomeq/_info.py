@@ -26,7 +26,7 @@ OPTIONAL = (
     OptionalPackage("qm9pack", "qm9pack", "data", "the full QM9"),
     OptionalPackage("ase", "ase", "data", "molecular dynamics, periodic structures"),
     OptionalPackage("tblite", "tblite", "data", "GFN2-xTB energies and forces"),
-    OptionalPackage("netCDF4", "netCDF4", "data", "climate files of one's own"),
+    OptionalPackage("netcdf4", "netCDF4", "data", "climate files of one's own"),
     OptionalPackage("constriction", "constriction", "codec", "images to bytes and back"),
     OptionalPackage("anny", "anny", "bodies", "human bodies in full resolution"),
     OptionalPackage("potpourri3d", "potpourri3d", "mesh", "log maps of large neighbourhoods by the vector heat method"),
