@@ -7,6 +7,7 @@ import torch
 from scipy.special import eval_legendre, roots_jacobi
 from torch import Tensor
 
+from ._gauss import gauss_rule
 from .sampling import Rings, Sampling, check_count
 
 
@@ -30,8 +31,8 @@ def gauss_legendre(nlat: int, nlon: int | None = None) -> Sampling:
     check_count("nlat", nlat, 1)
     nlon = 2 * nlat if nlon is None else nlon
     check_count("nlon", nlon, 1)
-    cos, weight = np.polynomial.legendre.leggauss(nlat)
-    return _grid("gauss_legendre", np.arccos(cos[::-1]), weight[::-1], nlon, min(2 * nlat - 1, nlon - 1))
+    theta, weight = gauss_rule(nlat)
+    return _grid("gauss_legendre", theta, weight, nlon, min(2 * nlat - 1, nlon - 1))
 
 
 def equiangular(nlat: int, nlon: int | None = None) -> Sampling:
@@ -135,14 +136,14 @@ def reduced_gauss_legendre(nlat: int) -> Sampling:
     check_count("nlat", nlat, 2)
     if nlat % 2:
         raise ValueError(f"the rows come in pairs north and south of the equator; nlat must be even, got {nlat}")
-    cos, weight = np.polynomial.legendre.leggauss(nlat)
+    colatitude, weight = gauss_rule(nlat)
     half = 20 + 4 * torch.arange(nlat // 2)
     count = torch.cat([half, half.flip(0)])
-    theta = torch.from_numpy(np.arccos(cos[::-1].copy()))
+    theta = torch.from_numpy(colatitude)
     rings = Rings(theta, count, torch.zeros_like(theta), torch.arange(int(count.sum())))
     row, phi = torch.arange(nlat).repeat_interleave(count), rings.longitude
     pos = torch.stack([theta.sin()[row] * phi.cos(), theta.sin()[row] * phi.sin(), theta.cos()[row]], dim=-1)
-    area = torch.from_numpy(weight[::-1].copy()) * 2 * math.pi / count
+    area = torch.from_numpy(weight) * 2 * math.pi / count
     return Sampling("reduced_gauss_legendre", pos, area[row], None, rings)
 
 
