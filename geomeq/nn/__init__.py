@@ -24,6 +24,7 @@ from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .so2_norm import GaugeDropout, SO2BatchNorm
+from .sphere_attention import SphereAttention
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
@@ -64,6 +65,7 @@ __all__ = [
     "SEGNNConv",
     "SO2BatchNorm",
     "SpatialPool2d",
+    "SphereAttention",
     "SteerableBatchNorm",
     "SteerableGate",
     "SteerableInstanceNorm",
