@@ -20,11 +20,14 @@ from .legal_size import check_stride, is_legal_stride, legal_size
 from .lifting import from_batch, lift, project, to_batch
 from .metric import LearnableMetric
 from .norm_gate import NormGate, NormReLU
+from .ordered_conv import OrderedConv, OrderedConvTranspose
 from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .so2_norm import GaugeDropout, SO2BatchNorm
 from .sphere_attention import SphereAttention
+from .sphere_pool import SpherePool, SphereUnpool
+from .sphere_shuffle import SphereShuffle, SphereUnshuffle
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
@@ -59,6 +62,8 @@ __all__ = [
     "LiftingConv2d",
     "NormGate",
     "NormReLU",
+    "OrderedConv",
+    "OrderedConvTranspose",
     "Pointwise",
     "RestrictGroup",
     "SEConv",
@@ -66,6 +71,10 @@ __all__ = [
     "SO2BatchNorm",
     "SpatialPool2d",
     "SphereAttention",
+    "SpherePool",
+    "SphereShuffle",
+    "SphereUnpool",
+    "SphereUnshuffle",
     "SteerableBatchNorm",
     "SteerableGate",
     "SteerableInstanceNorm",

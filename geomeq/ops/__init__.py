@@ -2,13 +2,16 @@
 
 from geomeq.ops.chebyshev import chebyshev
 from geomeq.ops.laplacian import rescaled_laplacian
+from geomeq.ops.row_map import RowMap
 from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 from geomeq.ops.sparse_operator import SparseOperator
 from geomeq.ops.stencil import Stencil, StencilPattern, stencil
 from geomeq.ops.stencil_linear import StencilLinear
+from geomeq.ops.taps import taps_linear, taps_transposed
 from geomeq.ops.typed import TypedPattern, typed_linear
 
 __all__ = [
+    "RowMap",
     "SparseOperator",
     "Stencil",
     "StencilLinear",
@@ -21,5 +24,7 @@ __all__ = [
     "segment_softmax",
     "segment_sum",
     "stencil",
+    "taps_linear",
+    "taps_transposed",
     "typed_linear",
 ]
