@@ -10,6 +10,8 @@ Every function returns a :class:`Sampling`; :func:`sphere_graph` makes a graph o
 - :func:`cubed`: six square faces.
 - :func:`fibonacci`: equal areas, any number of points, no symmetry.
 - :func:`random`: independent points; :func:`scattered`: points of your own; :func:`voronoi_area`: their weights.
+- :func:`equirectangular`, :func:`cubemap`: the pixels of images; :func:`from_equirectangular` and others take images
+  to signals and back, :func:`resample` signals from any sampling to any other.
 - :func:`sampling` and :func:`resolution_for`: a kind by its name, and the resolution that a task needs.
 """
 
@@ -30,7 +32,10 @@ from .healpix_tables import (
     nest_to_ring,
     ring_to_nest,
 )
+from .image_grids import cubemap, equirectangular
+from .images import from_cubemap, from_equirectangular, to_cubemap, to_equirectangular
 from .kinds import KINDS, resolution_for, sampling
+from .resampling import Resampler, resample
 from .ring_grids import driscoll_healy, equiangular, gauss_legendre, lobatto, reduced_gauss_legendre
 from .sampling import Rings, Sampling
 from .scattered import random, scattered, voronoi_area
@@ -39,14 +44,19 @@ from .spread import fibonacci, icosphere
 
 __all__ = [
     "KINDS",
+    "Resampler",
     "Rings",
     "Sampling",
     "cubed",
+    "cubemap",
     "driscoll_healy",
     "equiangular",
+    "equirectangular",
     "face_order",
     "face_place",
     "fibonacci",
+    "from_cubemap",
+    "from_equirectangular",
     "gauss_legendre",
     "healpix",
     "healpix_children",
@@ -62,11 +72,14 @@ __all__ = [
     "nest_to_ring",
     "random",
     "reduced_gauss_legendre",
+    "resample",
     "resolution_for",
     "ring_to_nest",
     "sampling",
     "scattered",
     "sphere_graph",
+    "to_cubemap",
+    "to_equirectangular",
     "voronoi_area",
     "weighted_f1",
     "weighted_iou",
