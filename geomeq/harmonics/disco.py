@@ -80,6 +80,11 @@ class DiscoGeometry:
         """Nodes of the input and of the output."""
         return self.source.num_nodes, self.target.num_nodes
 
+    @property
+    def num_edges(self) -> int:
+        """Pairs of a source and a target that sees it, without listing them."""
+        return self._meridian.r.numel() * self._grids()[0][1] if self.on_rings else self._edges[0].size(1)
+
     @cached_property
     def _meridian(self) -> Meridian:
         return lasting(find_meridian)(self._caps, self._points, self.basis.cutoff)
@@ -117,9 +122,12 @@ class DiscoGeometry:
             edges, r, angle = edges.flip(0)[:, order], r[order], angle[order]
         return edges, r, angle
 
-    @cached_property
+    @property
     def edges(self) -> tuple[Tensor, Tensor]:
-        """``edge_index [2, E]`` (source, target), sorted by target and then source, and ``coef [E, K]``, float64."""
+        """``edge_index [2, E]`` (source, target), sorted by target and then source, and ``coef [E, K]``, float64.
+
+        Made anew each time: what layers derive from it is what is worth keeping.
+        """
         return lasting(self._spread if self.on_rings else self._make_edges)()
 
     def _make_edges(self) -> tuple[Tensor, Tensor]:

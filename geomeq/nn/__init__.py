@@ -2,6 +2,8 @@
 
 from .cheb_conv import ChebConv
 from .coset_pool import CosetPool
+from .disco_conv import DiscoConv
+from .disco_conv_transpose import DiscoConvTranspose
 from .fourier_nonlinearity import FourierNonlinearity
 from .gauge_attention import GaugeAttention
 from .gauge_conv import GaugeConv
@@ -37,6 +39,8 @@ __all__ = [
     "AntiAliasedPool2d",
     "ChebConv",
     "CosetPool",
+    "DiscoConv",
+    "DiscoConvTranspose",
     "FourierFeatures",
     "FourierNonlinearity",
     "GaugeAttention",
