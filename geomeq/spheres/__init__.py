@@ -33,6 +33,7 @@ from .healpix_tables import (
     ring_to_nest,
 )
 from .image_grids import cubemap, equirectangular
+from .image_quality import s_psnr, ws_psnr
 from .images import from_cubemap, from_equirectangular, to_cubemap, to_equirectangular
 from .kinds import KINDS, resolution_for, sampling
 from .resampling import Resampler, resample
@@ -75,6 +76,7 @@ __all__ = [
     "resample",
     "resolution_for",
     "ring_to_nest",
+    "s_psnr",
     "sampling",
     "scattered",
     "sphere_graph",
@@ -83,4 +85,5 @@ __all__ = [
     "voronoi_area",
     "weighted_f1",
     "weighted_iou",
+    "ws_psnr",
 ]

@@ -39,6 +39,7 @@ def from_equirectangular(
         ValueError: If the image is not twice as wide as high.
 
     Example:
+        >>> import torch
         >>> from geomeq import spheres
         >>> from_equirectangular(torch.rand(3, 64, 128), spheres.healpix(16)).shape
         torch.Size([3072, 3])
