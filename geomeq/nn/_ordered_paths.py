@@ -51,7 +51,8 @@ def dense_weight(weight: Tensor, groups: int) -> Tensor:
 
 def _kernel(weight: Tensor, plan: FacePlan) -> Tensor:
     """``[O, C / groups, k, k]``."""
-    return weight.index_select(0, plan.order).view(plan.width, plan.width, *weight.shape[1:]).permute(3, 2, 0, 1)
+    rows = plan.order(weight.reshape(1, weight.size(0), -1))
+    return rows.view(plan.width, plan.width, *weight.shape[1:]).permute(3, 2, 0, 1)
 
 
 def _faces(x: Tensor, weight: Tensor, bias: Tensor | None, plan: FacePlan, groups: int) -> Tensor:

@@ -91,7 +91,7 @@ class Domain:
 class FacePlan:
     """Faces with borders: one conv2d for all."""
 
-    def __init__(self, halo: RowMap, nested: RowMap, order: Tensor, images: int, window: Window) -> None:
+    def __init__(self, halo: RowMap, nested: RowMap, order: RowMap, images: int, window: Window) -> None:
         self.halo, self.nested, self.order, self.images = halo, nested, order, images
         self.step = 1 if window.stride == 1 else 2
         self.dilation, self.width, self.reach = window.dilation, 2 * window.hops + 1, window.reach
@@ -208,7 +208,7 @@ def face_plan(domain: Domain, window: Window) -> FacePlan:
     dx, dy = window.steps()
     width = 2 * window.hops + 1
     order = ((dy // window.dilation + window.hops) * width + dx // window.dilation + window.hops).argsort()
-    return FacePlan(halo, nested, order, images, window)
+    return FacePlan(halo, nested, RowMap(order, width**2), images, window)
 
 
 def _face_factor(cells: Tensor, window: Window, step: int) -> Tensor:

@@ -24,7 +24,7 @@ class RowMap:
         num_sources: Number of rows of ``x``.
         rows: Rows of further entries, ``[Q]``, repeats allowed.
         sources: Their sources, ``[Q]``.
-        weight: Their weights, ``[Q]``.
+        weight: Their weights, ``[Q]``; by default 1.
 
     Raises:
         ValueError: If a shape is wrong or an index names a row that is not there.
@@ -44,10 +44,10 @@ class RowMap:
     ) -> None:
         none = index.new_zeros(0)
         rows, sources = (none if rows is None else rows), (none if sources is None else sources)
-        weight = torch.ones(len(rows), dtype=torch.float64) if weight is None else weight
         check_shape("index", index, "M")
         check_shape("sources", sources, len(rows), hint="one for each of rows")
-        check_shape("weight", weight, len(rows), hint="one for each of rows")
+        if weight is not None:
+            check_shape("weight", weight, len(rows), hint="one for each of rows")
         for name, values, size in (("index", index, num_sources), ("sources", sources, num_sources)):
             if values.numel() and int(values.max()) >= num_sources:
                 raise ValueError(f"{name} names row {int(values.max())}, but there are only {size}")
@@ -74,20 +74,27 @@ class RowMap:
         return self
 
 
-def _half(index: Tensor, rows: Tensor, sources: Tensor, weight: Tensor) -> list[Tensor]:
-    """Sources (any where there is none), rows without one, further entries."""
+def _half(index: Tensor, rows: Tensor, sources: Tensor, weight: Tensor | None) -> list[Tensor]:
+    """Sources (any where there is none), rows without one, further entries; no weights where all are 1."""
     empty = (index < 0).nonzero()[:, 0]
+    weight = torch.zeros(0, dtype=torch.float64) if weight is None else weight
     return [index.clamp(min=0).int(), empty, rows, sources, weight]
 
 
-def _reversed(index: Tensor, num_sources: int, rows: Tensor, sources: Tensor, weight: Tensor) -> list[Tensor]:
+def _reversed(index: Tensor, num_sources: int, rows: Tensor, sources: Tensor, weight: Tensor | None) -> list[Tensor]:
     """The same for the transpose: of the rows that one source goes to, the first is selected, the others are added."""
     there = (index >= 0).nonzero()[:, 0]
     back = torch.full((num_sources,), -1)
     back[index[there].flip(0)] = there.flip(0)  # the first wins
     more = there[back[index[there]] != there]
-    ones = torch.ones(len(more), dtype=weight.dtype)
-    return _half(back, torch.cat([index[more], sources]), torch.cat([more, rows]), torch.cat([ones, weight]))
+    if weight is not None:
+        weight = torch.cat([torch.ones(len(more), dtype=weight.dtype), weight])
+    return _half(back, torch.cat([index[more], sources]), torch.cat([more, rows]), weight)
+
+
+def _further(x: Tensor, sources: Tensor, weight: Tensor) -> Tensor:
+    some = x.index_select(1, sources)
+    return some * weight.to(x.dtype)[:, None] if weight.size(0) else some
 
 
 def _apply(x: Tensor, there: list[Tensor], back: list[Tensor]) -> Tensor:
@@ -95,7 +102,7 @@ def _apply(x: Tensor, there: list[Tensor], back: list[Tensor]) -> Tensor:
         return map_rows(x, there, back)
     index, empty, rows, sources, weight = there
     out = x.index_select(1, index).index_fill(1, empty, 0)
-    return out.index_add(1, rows, x.index_select(1, sources) * weight.to(x.dtype)[:, None])
+    return out.index_add(1, rows, _further(x, sources, weight))
 
 
 @torch.library.custom_op("geomeq::map_rows", mutates_args=())
@@ -118,7 +125,7 @@ def map_rows(x: Tensor, there: Sequence[Tensor], back: Sequence[Tensor]) -> Tens
     if empty.numel():
         out.index_fill_(1, empty, 0)
     if rows.numel():
-        out.index_add_(1, rows, x.index_select(1, sources) * weight.to(x.dtype)[:, None])
+        out.index_add_(1, rows, _further(x, sources, weight))
     return out
 
 
