@@ -30,6 +30,7 @@ from .so2_norm import GaugeDropout, SO2BatchNorm
 from .sphere_attention import SphereAttention
 from .sphere_pool import SpherePool, SphereUnpool
 from .sphere_shuffle import SphereShuffle, SphereUnshuffle
+from .steerable_disco_conv import SteerableDiscoConv
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
 from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, SteerableLayerNorm
@@ -80,6 +81,7 @@ __all__ = [
     "SphereUnpool",
     "SphereUnshuffle",
     "SteerableBatchNorm",
+    "SteerableDiscoConv",
     "SteerableGate",
     "SteerableInstanceNorm",
     "SteerableLayerNorm",

@@ -55,6 +55,7 @@ class DiscoConv(DiscoLayer):
         ValueError: If an option does not exist, groups do not divide, or a cap holds no node of ``s_in``.
 
     Example:
+        >>> import torch
         >>> from geomeq import spheres
         >>> conv = DiscoConv(3, 8, spheres.gauss_legendre(16), spheres.healpix(4))
         >>> conv(torch.randn(2, 512, 3)).shape

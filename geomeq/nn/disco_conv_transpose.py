@@ -19,6 +19,7 @@ class DiscoConvTranspose(DiscoLayer):
     of some node of ``s_in``, and the ring path needs ``nlon_out`` to be a multiple of ``nlon_in``.
 
     Example:
+        >>> import torch
         >>> from geomeq import spheres
         >>> DiscoConvTranspose(8, 3, spheres.healpix(4), spheres.healpix(8))(torch.randn(192, 8)).shape
         torch.Size([768, 3])
