@@ -9,10 +9,12 @@ from functools import cache
 
 import numpy as np
 
+from geomeq.datasets._latlon import LatLon
 from geomeq.datasets._raw import load_npz
 from geomeq.datasets._registry import bundled
 
 ROWS, COLUMNS = 180, 360
+GRID = LatLon.cells(ROWS, COLUMNS)
 
 
 @cache
@@ -57,9 +59,7 @@ def smooth(fields: np.ndarray, width: float) -> np.ndarray:
 
 
 def sample(fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Bilinear interpolation in latitude and longitude, continuous across the date line and at the poles.
-
-    A pole has the mean of the row beside it.
+    """Interpolation between the cells, see :meth:`LatLon.bilinear`.
 
     Args:
         fields: ``[C, 180, 360]``.
@@ -68,16 +68,4 @@ def sample(fields: np.ndarray, points: np.ndarray) -> np.ndarray:
     Returns:
         ``[C, ...]``, float64.
     """
-    x, y, z = np.moveaxis(points, -1, 0)
-    north, south = (fields[:, row].mean(-1)[:, None, None].repeat(COLUMNS, 2) for row in (0, -1))
-    padded = np.concatenate([north, fields, south], axis=1)  # rows at 90, 89.5, ..., -89.5, -90
-    down = np.clip(89.5 - np.degrees(np.arctan2(z, np.hypot(x, y))), -0.5, ROWS - 0.5)
-    row = np.clip(np.floor(down), -1, ROWS - 1).astype(int) + 1
-    start, length = np.maximum(row - 1.0, -0.5), np.where((row == 0) | (row == ROWS), 0.5, 1.0)
-    across = np.degrees(np.arctan2(y, x)) + 179.5
-    column = np.floor(across).astype(int)
-    low, high = column % COLUMNS, (column + 1) % COLUMNS
-    v, u = (down - start) / length, across - column
-    top = padded[:, row, low] * (1 - u) + padded[:, row, high] * u
-    bottom = padded[:, row + 1, low] * (1 - u) + padded[:, row + 1, high] * u
-    return top * (1 - v) + bottom * v
+    return GRID.bilinear(fields, points)

@@ -1,9 +1,17 @@
 """Maps of latitude and longitude: values between their points, near the poles, and beside gaps."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
+import torch
+
+from geomeq.spheres import Resampler, Rings, Sampling
+
+_CHUNK = 1 << 20  # points resampled at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +33,48 @@ class LatLon:
         """Centres of equal cells of angle, the western edge of column 0 at ``west``."""
         return cls(np.pi * (np.arange(rows) + 0.5) / rows, west + math.pi / columns, columns)
 
-    def bilinear(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Bilinear in latitude and longitude, continuous across the seam and at the poles.
+    @cached_property
+    def longitude(self) -> np.ndarray:
+        """Of the columns, radians, ``[C]``."""
+        return self.west + 2 * math.pi / self.columns * np.arange(self.columns)
 
-        A pole that is no row has the mean of the row beside it.
+    @cached_property
+    def row_area(self) -> np.ndarray:
+        """Solid angle of a point of each row, whose cell ends half-way to its neighbours, ``[R]``."""
+        edges = np.concatenate([[0.0], (self.colatitude[1:] + self.colatitude[:-1]) / 2, [np.pi]])
+        return np.asarray(-np.diff(np.cos(edges)) * 2 * np.pi / self.columns)
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """The points as a sampling, node ``row * C + column``."""
+        theta, phi = np.broadcast_arrays(self.colatitude[:, None], self.longitude)
+        pole = (theta < 1e-9) | (theta > np.pi - 1e-9)
+        sin = np.where(pole, 0.0, np.sin(theta))
+        pos = np.stack([sin * np.cos(phi), sin * np.sin(phi), np.cos(theta)], axis=-1).reshape(-1, 3)
+        rows = len(self.colatitude)
+        rings = Rings(
+            torch.from_numpy(self.colatitude.copy()),
+            torch.full((rows,), self.columns),
+            torch.full((rows,), self.west, dtype=torch.float64),
+            torch.arange(rows * self.columns),
+        )
+        return Sampling(
+            "latlon", torch.from_numpy(pos), torch.from_numpy(self.row_area.repeat(self.columns)), None, rings
+        )
+
+    def bilinear(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """As ``method="linear"`` of :class:`geomeq.spheres.Resampler`: across the seam and the poles, too.
+
+        A pole has the mean of the row there or beside it.
 
         Args:
             fields: ``[..., R, C]``.
             points: Unit vectors ``[*P, 3]``.
 
         Returns:
-            ``[..., *P]``, float64.
+            ``[..., *P]``, float64; NaN where a NaN is read.
         """
-        rows, padded = self._with_poles(fields)
-        down, across = self._place(points)
-        row = np.clip(np.searchsorted(rows, down, side="right") - 1, 0, len(rows) - 2)
-        v = np.clip((down - rows[row]) / (rows[row + 1] - rows[row]), 0, 1)
-        column = np.floor(across).astype(np.int64)
-        u, low, high = across - column, column % self.columns, (column + 1) % self.columns
-        top = padded[..., row, low] * (1 - u) + padded[..., row, high] * u
-        bottom = padded[..., row + 1, low] * (1 - u) + padded[..., row + 1, high] * u
-        return np.asarray(top * (1 - v) + bottom * v)
+        return self._resample(fields, points, "propagate")
 
     def beside_gaps(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
         """As :meth:`bilinear`, from the known values alone; NaN where these have less than half of the weight.
@@ -54,42 +83,31 @@ class LatLon:
             fields: ``[..., R, C]``, NaN in gaps.
             points: Unit vectors ``[*P, 3]``.
         """
-        known = np.isfinite(fields)
-        weight = self.bilinear(known.astype(np.float64), points)
-        total = self.bilinear(np.where(known, fields, 0.0), points)
-        return np.where(weight >= 0.5, total / np.maximum(weight, 0.5), np.nan)
+        return self._resample(fields, points, "renormalise")
 
     def nearest(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The value of the nearest row and, in it, the nearest column, ``[..., *P]``, in the dtype of ``fields``."""
-        down, across = self._place(points)
-        middle = (self.colatitude[1:] + self.colatitude[:-1]) / 2
-        row, column = np.searchsorted(middle, down), np.round(across).astype(np.int64) % self.columns
-        return np.asarray(fields[..., row, column])
+        """The value of the nearest point of the map, ``[..., *P]``, in the dtype of ``fields``."""
+        flat = fields.reshape(*fields.shape[:-2], -1)
+        found = [r.matrix().indices for r in self._resamplers(points, "nearest")]
+        return np.asarray(flat[..., np.concatenate(found)]).reshape(*fields.shape[:-2], *points.shape[:-1])
 
     def vectors(self, east: np.ndarray, north: np.ndarray) -> np.ndarray:
         """Tangent vectors of space from components, ``[..., 3, R, C]``: near a pole only these can be interpolated."""
-        up = np.pi / 2 - self.colatitude[:, None]
-        lon = (self.west + 2 * math.pi / self.columns * np.arange(self.columns))[None]
+        up, lon = np.pi / 2 - self.colatitude[:, None], self.longitude[None]
         zero = np.zeros((len(self.colatitude), self.columns))
         e = np.stack([-np.sin(lon) + zero, np.cos(lon) + zero, zero])
         n = np.stack([-np.sin(up) * np.cos(lon), -np.sin(up) * np.sin(lon), np.cos(up) + zero])
         return np.asarray(east[..., None, :, :] * e + north[..., None, :, :] * n)
 
-    def _with_poles(self, fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colatitudes and values of the rows, a constant row added at a pole that is none."""
-        rows, parts = self.colatitude, [fields]
-        if rows[0] > 1e-9:
-            rows, parts = np.append(0.0, rows), [_constant(fields, 0), *parts]
-        if rows[-1] < np.pi - 1e-9:
-            rows, parts = np.append(rows, np.pi), [*parts, _constant(fields, -1)]
-        return rows, np.concatenate(parts, axis=-2)
+    def _resample(
+        self, fields: np.ndarray, points: np.ndarray, missing: Literal["propagate", "renormalise"]
+    ) -> np.ndarray:
+        columns = torch.from_numpy(fields.astype(np.float64)).reshape(-1, self.sampling.num_nodes).T
+        found = [r(columns, missing) for r in self._resamplers(points, "linear")]
+        return torch.cat(found).T.numpy().reshape(*fields.shape[:-2], *points.shape[:-1])
 
-    def _place(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colatitude in radians, and longitude in columns from the first."""
-        x, y, z = np.moveaxis(points, -1, 0)
-        across = (np.arctan2(y, x) - self.west) * (self.columns / (2 * math.pi))
-        return np.arctan2(np.hypot(x, y), z), across
-
-
-def _constant(fields: np.ndarray, row: int) -> np.ndarray:
-    return np.broadcast_to(fields[..., row, :].mean(-1)[..., None, None], (*fields.shape[:-2], 1, fields.shape[-1]))
+    def _resamplers(self, points: np.ndarray, method: Literal["linear", "nearest"]) -> Iterator[Resampler]:
+        flat = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)).reshape(-1, 3)
+        for part in flat.split(_CHUNK):
+            target = Sampling("scattered", part, torch.ones(len(part), dtype=torch.float64))
+            yield Resampler(self.sampling, target, method)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,14 +58,17 @@ def _read_classic(path: Path, names: list[str]) -> dict[str, np.ndarray]:
 
     found = {}
     with netcdf_file(str(path), "r", mmap=True) as file:
-        _require(path, names, file.variables)
-        for name in names:
-            variable = file.variables[name]
-            values = np.array(variable.data.astype(variable.data.dtype.newbyteorder("=")))  # nothing of the map is left
-            attributes = {key: np.asarray(v) for key, v in variable._attributes.items() if _is_packing(key)}
-            found[name] = _unpacked(values, attributes)
-            del variable  # or the map cannot be closed
+        there = sorted(file.variables)
+        for name in (name for name in names if name in there):
+            found[name] = _copied(file.variables[name])
+    _require(path, names, there)  # not before: an error would keep the mapped file from being closed
     return found
+
+
+def _copied(variable: Any) -> np.ndarray:
+    """The values of scipy's variable in memory of their own: nothing may point into a mapped file when it is closed."""
+    values = np.array(variable.data.astype(variable.data.dtype.newbyteorder("=")))
+    return _unpacked(values, {key: np.asarray(v) for key, v in variable._attributes.items() if _is_packing(key)})
 
 
 def _read_hdf5(path: Path, names: list[str]) -> dict[str, np.ndarray]:

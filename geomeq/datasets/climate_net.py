@@ -122,7 +122,7 @@ class ClimateNet(Dataset[Data]):
         first: np.ndarray | None = None
         for path in self.files:
             grid, fields, _ = self.read(path, labels=False)
-            weight = np.isfinite(fields) * _row_areas(grid.colatitude)[:, None]
+            weight = np.isfinite(fields) * grid.row_area[:, None]
             if first is None:  # moments about a value near the mean: those about 0 would lose pressure's digits
                 first = np.nanmean(fields.astype(np.float64), axis=(1, 2))
             off = np.nan_to_num(fields - first[:, None, None])
@@ -223,9 +223,3 @@ def _check_labels(path: Path, labels: np.ndarray) -> np.ndarray:
     if not known.all():
         raise ValueError(f"LABELS in {path} must be 0, 1 or 2, got {np.unique(labels[~known])[:5].tolist()}")
     return np.ascontiguousarray(labels).astype(np.int64)
-
-
-def _row_areas(colatitude: np.ndarray) -> np.ndarray:
-    """Share of the sphere that belongs to each row: half-way to its neighbours."""
-    edges = np.concatenate([[0.0], (colatitude[1:] + colatitude[:-1]) / 2, [np.pi]])
-    return np.asarray(-np.diff(np.cos(edges)) / 2)

@@ -11,10 +11,8 @@ from torch_geometric.data import Data
 from geomeq.datasets import _earth
 from geomeq.datasets._globe import Domain, GlobeDataset, counted_places, draw_rotations, read_domain, shown_places
 from geomeq.datasets._images import check_split
-from geomeq.datasets._latlon import LatLon
 from geomeq.datasets._relief import relief_fields
 
-DEGREE = LatLon.cells(_earth.ROWS, _earth.COLUMNS)
 _DEFAULT_SAMPLES = {"train": 64, "test": 32}
 _TASKS = ("segmentation", "regression")
 
@@ -87,13 +85,13 @@ class EarthTopography(GlobeDataset):
         turn = draw_rotations(rotation, _DEFAULT_SAMPLES[split] if samples is None else samples, seed, split)
         place = shown_places(points, turn)
         spacing = math.sqrt(float(graph.area.double().sum()) / len(points))
-        relief, roughness, share, smooth = DEGREE.bilinear(relief_fields(spacing), place)
+        relief, roughness, share, smooth = _earth.sample(relief_fields(spacing), place)
         random = torch.Generator().manual_seed(2 * seed + (split == "test") + 1_000_003)
         clean = torch.from_numpy(np.stack([relief, roughness], axis=-1))
         x = clean + noise * torch.randn(clean.shape, generator=random, dtype=clean.dtype)
         land, height = _earth.read_earth()
-        self.land = torch.from_numpy(DEGREE.nearest(land, place))
-        self.height = torch.from_numpy(DEGREE.bilinear(height, place)).to(graph.pos)
+        self.land = torch.from_numpy(_earth.GRID.nearest(land, place))
+        self.height = torch.from_numpy(_earth.sample(height[None], place)[0]).to(graph.pos)
         counted = counted_places(place, split, holdout)
         if task == "segmentation":
             y = torch.from_numpy(share >= 0.5).long().masked_fill(~counted, -1)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import numpy as np
 import torch
@@ -11,13 +10,13 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from geomeq.datasets import _earth
+from geomeq.datasets._globe import kept_for_test
 from geomeq.datasets._images import check_split
+from geomeq.datasets._relief import relief_fields
 from geomeq.datasets.shared_graph import SharedGraphDataset
 from geomeq.groups import SO3, icosphere
 
 _DEFAULT_SAMPLES = {"train": 64, "test": 32}
-_DETAIL, _WIDE = 0.4, 3.0  # widths of the two Gaussian means: in units of the mesh, and of the first
-_FLAT = 50.0, 10.0  # metres, so that plains do not become noise
 
 
 class LandSea(Dataset[Data]):
@@ -85,12 +84,12 @@ class LandSea(Dataset[Data]):
         self.level, self.split, self.seed, self.transform = level, split, seed, transform
         self.area, self.rotation = sphere.area, SO3.random(samples, seed=random)
         place = torch.einsum("nj,sji->sni", sphere.pos, self.rotation).numpy()  # rotation^T p
-        relief, roughness, land = _earth.sample(_fields(level), place)
+        relief, roughness, land, _ = _earth.sample(relief_fields(sphere.mean_edge), place)
         clean = torch.from_numpy(np.stack([relief, roughness], axis=-1))
         self.x = (clean + noise * torch.randn(clean.shape, generator=random, dtype=clean.dtype)).float()
         self.y = torch.from_numpy(land >= 0.5).long()
         if holdout:
-            self.y[torch.from_numpy(_kept_for_test(place)) != (split == "test")] = -1
+            self.y[torch.from_numpy(kept_for_test(place)) != (split == "test")] = -1
 
     def __len__(self) -> int:
         return self.x.size(0)
@@ -143,22 +142,3 @@ def topography() -> Tensor:
     ETOPO at 1 degree, NOAA; public domain.
     """
     return torch.from_numpy(_earth.read_earth()[1].astype(np.float32))
-
-
-@cache
-def _fields(level: int) -> np.ndarray:
-    """Relief, roughness and share of land for the mesh of a level, ``[3, 180, 360]``."""
-    land, height = _earth.read_earth()
-    width = _DETAIL * icosphere(level).mean_edge
-    smooth_height, share = _earth.smooth(np.stack([height, land]), width)
-    detail = np.log(np.sqrt(_earth.smooth((height - smooth_height) ** 2, width)) + _FLAT[1])
-    mean_height, mean_detail = _earth.smooth(np.stack([height, detail]), _WIDE * width)
-    relief = smooth_height - mean_height
-    spread = np.sqrt(_earth.smooth(relief**2, _WIDE * width)) + _FLAT[0]
-    return np.stack([relief / spread, detail - mean_detail, share])
-
-
-def _kept_for_test(place: np.ndarray) -> np.ndarray:
-    """Whether a place lies in a sector of longitude that is kept for testing: -120 to -90 degrees, -30 to 0, ..."""
-    longitude = np.degrees(np.arctan2(place[..., 1], place[..., 0]))
-    return np.floor((longitude + 180) / 30).astype(int) % 3 == 2

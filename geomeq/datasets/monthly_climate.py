@@ -15,7 +15,6 @@ from geomeq.datasets._images import check_split
 from geomeq.datasets._latlon import LatLon
 from geomeq.datasets._raw import load_npz
 from geomeq.datasets._registry import bundled
-from geomeq.datasets.earth_topography import DEGREE
 
 _GRID = LatLon.cells(90, 180)
 _GAP = -32_768
@@ -86,7 +85,7 @@ class MonthlyClimate(GlobeDataset):
         turn = draw_rotations(rotation, _DEFAULT_SAMPLES[split] if rotations is None else rotations, seed, split)
         place = shown_places(points, turn)
         fields, x = climate_at(place, chosen)  # [R, M, N, 3] and [R, M, N, 6]
-        height = torch.from_numpy(DEGREE.bilinear(_earth.read_earth()[1] / 1000, place))[..., None]
+        height = torch.from_numpy(_earth.GRID.bilinear(_earth.read_earth()[1] / 1000, place))[..., None]
         counted = counted_places(place, split, holdout)
         if stack:
             fields = fields.transpose(1, 2).flatten(2)

@@ -14,7 +14,6 @@ from geomeq.datasets._external import ExternalFile
 from geomeq.datasets._globe import Domain, GlobeDataset, draw_rotations, read_domain, shown_places
 from geomeq.datasets._images import check_split
 from geomeq.datasets._latlon import LatLon
-from geomeq.datasets.earth_topography import DEGREE
 from geomeq.datasets.monthly_climate import check_months, climate_at
 
 FILE = ExternalFile(
@@ -98,7 +97,7 @@ class OceanBasins(GlobeDataset):
         turn = draw_rotations(rotation, _DEFAULT_ROTATIONS[split] if rotations is None else rotations, seed, split)
         place = shown_places(points, turn)
         land, height = _earth.read_earth()
-        fixed = np.stack([DEGREE.bilinear(height / 2000, place), DEGREE.nearest(land, place)], axis=-1)
+        fixed = np.stack([_earth.GRID.bilinear(height / 2000, place), _earth.GRID.nearest(land, place)], axis=-1)
         climate = climate_at(place, chosen)[1]  # [R, M, N, 6]
         fixed_x = torch.from_numpy(fixed)[:, None].expand(-1, len(chosen), -1, -1)
         x = torch.cat([fixed_x, climate], dim=-1).flatten(0, 1)

@@ -28,8 +28,8 @@ class Panoramas(GlobeDataset):
     scene. Splits are by scene: apartment, city, forest and warehouse for training, lobby and sunset for testing. A copy
     of a panorama is the same picture turned by another rotation.
 
-    A pixel of the equirectangular image belongs to the centre of its cell; column 0 begins at longitude 0 and columns
-    run eastward, so that the sphere seen from outside, as a globe, shows the picture the right way round.
+    Images lie on the sphere as :func:`geomeq.spheres.from_equirectangular` puts them by default: the middle of an image
+    is longitude 0, columns run eastward, and the sphere seen from outside shows the picture the right way round.
 
     Attributes:
         graph: The domain, with ``pos`` and ``area``, and edges if it was given with them.
@@ -105,5 +105,5 @@ def _stored() -> dict[str, np.ndarray]:
 def _look(image: Tensor, points: Tensor, rotation: Tensor) -> Tensor:
     """Values ``[N, 3]`` in 0 to 1 of a turned panorama."""
     place = shown_places(points, rotation[None])[0]
-    grid = LatLon.cells(HEIGHT, WIDTH, west=0.0)
+    grid = LatLon.cells(HEIGHT, WIDTH)
     return torch.from_numpy(grid.bilinear(image.numpy().astype(np.float64) / 255, place).T)

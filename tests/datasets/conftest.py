@@ -28,3 +28,11 @@ def shared_data() -> Path:
     if not folder or not (Path(folder) / "rmd17").is_dir():
         pytest.skip("rMD17, 3BPA and AcAc are read from the folder that GEOMEQ_DATA names; it is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def sphere_data() -> Path:
+    folder = os.environ.get("GEOMEQ_DATA")
+    if not folder or not (Path(folder) / "ocean_basins").is_dir() or not (Path(folder) / "era_interim_uvz").is_dir():
+        pytest.skip("ERA-Interim and ocean basins are read from the folder that GEOMEQ_DATA names; they are not there")
+    return Path(folder)
