@@ -1,6 +1,8 @@
 """One ready network per published system, each with a dataclass config."""
 
 from .cheblienet import ChebLieNet, ChebLieNetConfig
+from .deep_sphere import DeepSphere, DeepSphereConfig
+from .disco_unet import DiscoUNet, DiscoUNetConfig
 from .gcnn import GCNN, GCNNConfig
 from .gem_cnn import GEMCNN, GEMCNNConfig
 from .harmonic_net import HarmonicNet, HarmonicNetConfig
@@ -27,7 +29,11 @@ __all__ = [
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
+    "DeepSphere",
+    "DeepSphereConfig",
     "DirectionFit",
+    "DiscoUNet",
+    "DiscoUNetConfig",
     "FourierRank",
     "GCNNConfig",
     "GEMCNNConfig",

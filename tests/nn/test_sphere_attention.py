@@ -188,10 +188,11 @@ def test_a_node_without_area_does_not_send():
     assert float(difference.max()) == 0.0
 
 
-def test_compiled_equals_eager(compiled):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_equals_eager(compiled, backend):
     layer = attention(3, 4, spheres.healpix(2), cutoff=1.0, dtype=torch.float32)
     x = torch.randn(2, 48, 3)
-    torch.testing.assert_close(compiled(layer)(x), layer(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(compiled(layer, backend=backend)(x), layer(x), atol=1e-5, rtol=1e-5)
 
 
 def test_double_is_exact_after_a_detour_through_float():
