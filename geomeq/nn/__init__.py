@@ -1,9 +1,11 @@
 """Layers, one a file, grouped by message form."""
 
 from .cheb_conv import ChebConv
+from .coding_tables import CodingTables
 from .coset_pool import CosetPool
 from .disco_conv import DiscoConv
 from .disco_conv_transpose import DiscoConvTranspose
+from .factorized_prior import FactorizedPrior
 from .fourier_nonlinearity import FourierNonlinearity
 from .gauge_attention import GaugeAttention
 from .gauge_conv import GaugeConv
@@ -13,6 +15,8 @@ from .gauge_plan import GaugePlan
 from .gauge_pool import GaugePool, GaugeUnpool
 from .gauge_pool2d import GaugePool2d
 from .gauge_res_block import GaugeResBlock
+from .gaussian_conditional import GaussianConditional
+from .gdn import GDN
 from .graph_pool import GridPool, GridUnpool, IcospherePool, IcosphereUnpool, global_pool
 from .group_conv import GroupConv
 from .group_conv2d import GroupConv2d, LiftingConv2d
@@ -24,9 +28,11 @@ from .metric import LearnableMetric
 from .norm_gate import NormGate, NormReLU
 from .ordered_conv import OrderedConv, OrderedConvTranspose
 from .pointwise import FourierFeatures, Pointwise, check_pointwise
+from .rd_loss import LAMBDAS, rd_loss
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .so2_norm import GaugeDropout, SO2BatchNorm
+from .sphere_aggregation import SphereAggregation
 from .sphere_attention import SphereAttention
 from .sphere_pool import SpherePool, SphereUnpool
 from .sphere_shuffle import SphereShuffle, SphereUnshuffle
@@ -37,11 +43,15 @@ from .steerable_norm import SteerableBatchNorm, SteerableInstanceNorm, Steerable
 from .typed_conv import TypedConv
 
 __all__ = [
+    "GDN",
+    "LAMBDAS",
     "AntiAliasedPool2d",
     "ChebConv",
+    "CodingTables",
     "CosetPool",
     "DiscoConv",
     "DiscoConvTranspose",
+    "FactorizedPrior",
     "FourierFeatures",
     "FourierNonlinearity",
     "GaugeAttention",
@@ -54,6 +64,7 @@ __all__ = [
     "GaugePool2d",
     "GaugeResBlock",
     "GaugeUnpool",
+    "GaussianConditional",
     "GlobalGroupPool",
     "GridPool",
     "GridUnpool",
@@ -75,6 +86,7 @@ __all__ = [
     "SEGNNConv",
     "SO2BatchNorm",
     "SpatialPool2d",
+    "SphereAggregation",
     "SphereAttention",
     "SpherePool",
     "SphereShuffle",
@@ -95,5 +107,6 @@ __all__ = [
     "legal_size",
     "lift",
     "project",
+    "rd_loss",
     "to_batch",
 ]
