@@ -8,25 +8,33 @@ from geomeq.plot._equivariance import equivariance_by_layer
 from geomeq.plot._filters import filters
 from geomeq.plot._group_graph import group_graph
 from geomeq.plot._interactive import interactive_surface
+from geomeq.plot._interactive_sphere import interactive_sphere
 from geomeq.plot._learning import learning_curve
 from geomeq.plot._metric_ellipses import metric_ellipses
 from geomeq.plot._molecule import molecule
+from geomeq.plot._panorama import panorama_comparison
 from geomeq.plot._parity import parity
+from geomeq.plot._resolution import error_by_resolution
 from geomeq.plot._spectra import spectra
+from geomeq.plot._sphere_filters import sphere_filters
 from geomeq.plot._sphere_signal import sphere_signal
 from geomeq.plot._surface import surface
 from geomeq.plot._transport import transport_along
 
 __all__ = [
     "equivariance_by_layer",
+    "error_by_resolution",
     "filters",
     "group_graph",
+    "interactive_sphere",
     "interactive_surface",
     "learning_curve",
     "metric_ellipses",
     "molecule",
+    "panorama_comparison",
     "parity",
     "spectra",
+    "sphere_filters",
     "sphere_signal",
     "surface",
     "transport_along",
