@@ -1,5 +1,6 @@
 """One ready network per published system, each with a dataclass config."""
 
+from ._codec_file import CodecError
 from .cheblienet import ChebLieNet, ChebLieNetConfig
 from .deep_sphere import DeepSphere, DeepSphereConfig
 from .disco_unet import DiscoUNet, DiscoUNetConfig
@@ -19,6 +20,7 @@ from .implicit_bias import (
     spectral_summary,
 )
 from .linear_gcnn import LinearGCNN, LinearMLP
+from .oslo_codec import OSLOCodec, OSLOCodecConfig
 from .potential import Potential, PotentialOutput
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
@@ -29,6 +31,7 @@ __all__ = [
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
+    "CodecError",
     "DeepSphere",
     "DeepSphereConfig",
     "DirectionFit",
@@ -41,6 +44,8 @@ __all__ = [
     "HarmonicNetConfig",
     "LinearGCNN",
     "LinearMLP",
+    "OSLOCodec",
+    "OSLOCodecConfig",
     "Potential",
     "PotentialOutput",
     "SEGNNConfig",
