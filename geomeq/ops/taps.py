@@ -11,6 +11,7 @@ from geomeq.ops._functorch import transforms_functions
 
 # Numbers per tile: 4 MiB of float32 stay near a core; several threads share a larger one (see stencil_linear).
 _TILE = 1 << 20
+_LEAST = 16
 
 
 def taps_linear(x: Tensor, weight: Tensor, table: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -84,7 +85,7 @@ def _one_dtype(x: Tensor, weight: Tensor, scale: Tensor | None) -> tuple[Tensor,
 def _tiles(table: Tensor, numbers_per_node: int) -> Iterator[slice]:
     tile = _TILE if torch.get_num_threads() == 1 else 4 * _TILE
     tile = tile if table.device.type == "cpu" else 64 * _TILE
-    step = max(16, tile // max(numbers_per_node, 1))
+    step = max(_LEAST, tile // max(numbers_per_node, 1))
     for start in range(0, table.size(0), step):
         yield slice(start, min(start + step, table.size(0)))
 

@@ -137,7 +137,7 @@ def _cubed_neighbours(n: int) -> Tensor:
     halo = torch.full((6, n + 2, n + 2), -1)
     halo[:, 1:-1, 1:-1] = torch.arange(6 * n * n).view(6, n, n)
     middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1
-    out = torch.full_like(middle, 1 + 0.5 / n)  # a little beyond the edge, in units of half a face
+    out = torch.ones_like(middle)
     for across, cells in (
         ((-out, middle), (slice(None), 0, slice(1, -1))),
         ((out, middle), (slice(None), -1, slice(1, -1))),
@@ -152,7 +152,7 @@ def _cubed_neighbours(n: int) -> Tensor:
 
 def _beside_edge(n: int, down: Tensor, right: Tensor) -> Tensor:
     """Cells beyond an edge of every face, ``[6, n]``: those of the other face at points of the edge."""
-    edge = torch.stack([torch.ones_like(down), (right.clamp(-1, 1) * pi / 4).tan(), (down.clamp(-1, 1) * pi / 4).tan()])
+    edge = torch.stack([torch.ones_like(down), (right * pi / 4).tan(), (down * pi / 4).tan()])
     point = torch.einsum("an,fad->fnd", edge, FACES)
     normal = FACES[:, 0]
     lean = torch.einsum("fnd,gd->fng", point, normal)
