@@ -1,7 +1,7 @@
 """Maps of latitude and longitude: values between their points, near the poles, and beside gaps."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,6 +11,8 @@ import torch
 
 from geomeq.spheres import Resampler, Rings, Sampling
 
+_Missing = Literal["propagate", "renormalise"]
+_Method = Literal["linear", "nearest"]
 _CHUNK = 1 << 20  # points resampled at once
 
 
@@ -63,33 +65,16 @@ class LatLon:
         )
 
     def bilinear(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """As ``method="linear"`` of :class:`geomeq.spheres.Resampler`: across the seam and the poles, too.
-
-        A pole has the mean of the row there or beside it.
-
-        Args:
-            fields: ``[..., R, C]``.
-            points: Unit vectors ``[*P, 3]``.
-
-        Returns:
-            ``[..., *P]``, float64; NaN where a NaN is read.
-        """
-        return self._resample(fields, points, "propagate")
+        """See :meth:`Lookup.bilinear`."""
+        return Lookup(self, points, keep=False).bilinear(fields)
 
     def beside_gaps(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """As :meth:`bilinear`, from the known values alone; NaN where these have less than half of the weight.
-
-        Args:
-            fields: ``[..., R, C]``, NaN in gaps.
-            points: Unit vectors ``[*P, 3]``.
-        """
-        return self._resample(fields, points, "renormalise")
+        """See :meth:`Lookup.beside_gaps`."""
+        return Lookup(self, points, keep=False).beside_gaps(fields)
 
     def nearest(self, fields: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """The value of the nearest point of the map, ``[..., *P]``, in the dtype of ``fields``."""
-        flat = fields.reshape(*fields.shape[:-2], -1)
-        found = [r.matrix().indices for r in self._resamplers(points, "nearest")]
-        return np.asarray(flat[..., np.concatenate(found)]).reshape(*fields.shape[:-2], *points.shape[:-1])
+        """See :meth:`Lookup.nearest`."""
+        return Lookup(self, points, keep=False).nearest(fields)
 
     def vectors(self, east: np.ndarray, north: np.ndarray) -> np.ndarray:
         """Tangent vectors of space from components, ``[..., 3, R, C]``: near a pole only these can be interpolated."""
@@ -99,15 +84,61 @@ class LatLon:
         n = np.stack([-np.sin(up) * np.cos(lon), -np.sin(up) * np.sin(lon), np.cos(up) + zero])
         return np.asarray(east[..., None, :, :] * e + north[..., None, :, :] * n)
 
-    def _resample(
-        self, fields: np.ndarray, points: np.ndarray, missing: Literal["propagate", "renormalise"]
-    ) -> np.ndarray:
-        columns = torch.from_numpy(fields.astype(np.float64)).reshape(-1, self.sampling.num_nodes).T
-        found = [r(columns, missing) for r in self._resamplers(points, "linear")]
-        return torch.cat(found).T.numpy().reshape(*fields.shape[:-2], *points.shape[:-1])
 
-    def _resamplers(self, points: np.ndarray, method: Literal["linear", "nearest"]) -> Iterator[Resampler]:
-        flat = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)).reshape(-1, 3)
-        for part in flat.split(_CHUNK):
+class Lookup:
+    """Points whose values are looked up in maps of one kind.
+
+    Args:
+        grid: Of the maps.
+        points: Unit vectors ``[*P, 3]``.
+        keep: Whether what is computed about the points is kept for the next map.
+    """
+
+    def __init__(self, grid: LatLon, points: np.ndarray, keep: bool = True) -> None:
+        self.grid, self.shape = grid, points.shape[:-1]
+        self._points = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)).reshape(-1, 3)
+        self._kept: dict[str, list[Resampler]] | None = {} if keep else None
+
+    def bilinear(self, fields: np.ndarray) -> np.ndarray:
+        """As ``method="linear"`` of :class:`geomeq.spheres.Resampler`: across the seam and the poles, too.
+
+        A pole has the mean of the row there or beside it.
+
+        Args:
+            fields: ``[..., R, C]``.
+
+        Returns:
+            ``[..., *P]``, float64; NaN where a NaN is read.
+        """
+        return self._resample(fields, "propagate")
+
+    def beside_gaps(self, fields: np.ndarray) -> np.ndarray:
+        """As :meth:`bilinear`, from the known values alone; NaN where these have less than half of the weight.
+
+        Args:
+            fields: ``[..., R, C]``, NaN in gaps.
+        """
+        return self._resample(fields, "renormalise")
+
+    def nearest(self, fields: np.ndarray) -> np.ndarray:
+        """The value of the nearest point of the map, ``[..., *P]``, in the dtype of ``fields``."""
+        flat = fields.reshape(*fields.shape[:-2], -1)
+        found = [r.matrix().indices for r in self._resamplers("nearest")]
+        return np.asarray(flat[..., np.concatenate(found)]).reshape(*fields.shape[:-2], *self.shape)
+
+    def _resample(self, fields: np.ndarray, missing: _Missing) -> np.ndarray:
+        columns = torch.from_numpy(fields.astype(np.float64)).reshape(-1, self.grid.sampling.num_nodes).T
+        found = [r(columns, missing) for r in self._resamplers("linear")]
+        return torch.cat(found).T.numpy().reshape(*fields.shape[:-2], *self.shape)
+
+    def _resamplers(self, method: _Method) -> Iterable[Resampler]:
+        if self._kept is None:
+            return self._make(method)
+        if method not in self._kept:
+            self._kept[method] = list(self._make(method))
+        return self._kept[method]
+
+    def _make(self, method: _Method) -> Iterator[Resampler]:
+        for part in self._points.split(_CHUNK):
             target = Sampling("scattered", part, torch.ones(len(part), dtype=torch.float64))
-            yield Resampler(self.sampling, target, method)
+            yield Resampler(self.grid.sampling, target, method)

@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._globe import Domain, read_domain
 from geomeq.datasets._images import check_split
-from geomeq.datasets._latlon import LatLon
+from geomeq.datasets._latlon import LatLon, Lookup
 from geomeq.datasets._netcdf import read_variables
 
 #: The variables of the published files and their units.
@@ -90,7 +90,13 @@ class ClimateNet(Dataset[Data]):
         self._scale = _check_statistics(statistics, self.variables)
         self.graph, points = read_domain(sampling)
         self._points, self.classes, self.transform = points.numpy(), _CLASSES, transform
-        self._grid: tuple[np.ndarray, np.ndarray] | None = None
+        self._grid: tuple[np.ndarray, np.ndarray, LatLon] | None = None
+        self._lookup: Lookup | None = None
+
+    @property
+    def area(self) -> Tensor:
+        """Solid angle of each node, ``[N]``, float64: for :func:`weighted_iou` and :func:`weighted_f1`."""
+        return self.graph.area.double()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -99,12 +105,14 @@ class ClimateNet(Dataset[Data]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be within {len(self)} samples, got {index}")
         grid, fields, labels = self.read(self.files[index])
-        x = torch.from_numpy(grid.bilinear(fields.astype(np.float64), self._points).T)
+        if self._lookup is None or self._lookup.grid is not grid:
+            self._lookup = Lookup(grid, self._points)
+        x = torch.from_numpy(self._lookup.bilinear(fields).T)
         if self._scale is not None:
             x = (x - self._scale[0]) / self._scale[1]
         sample = Data(x=x.to(self.graph.pos))
         if labels is not None:
-            sample.y = torch.from_numpy(grid.nearest(labels, self._points))
+            sample.y = torch.from_numpy(self._lookup.nearest(labels))
         return sample if self.transform is None else self.transform(sample)
 
     def __iter__(self) -> Iterator[Data]:
@@ -159,23 +167,13 @@ class ClimateNet(Dataset[Data]):
         """Whether north is first, and the grid with north first."""
         lat, lon = lat.astype(np.float64), lon.astype(np.float64)
         if self._grid is None:
-            self._grid = lat, lon
+            self._grid = lat, lon, _global_grid(path, lat, lon)
         elif not (np.array_equal(lat, self._grid[0]) and np.array_equal(lon, self._grid[1])):
             raise ValueError(
                 f"{path} must have the grid of the file that was read first, {len(self._grid[0])} x "
                 f"{len(self._grid[1])} latitudes and longitudes, got {len(lat)} x {len(lon)} or other values"
             )
-        step = 360 / max(len(lon), 1)
-        regular = lat.ndim == lon.ndim == 1 and len(lat) > 1 and len(lon) > 2
-        regular = regular and np.abs(lat).max() <= 90 + 1e-6 and np.allclose(np.diff(lon), step, atol=1e-3 * step)
-        if not regular or not (np.all(np.diff(lat) > 0) or np.all(np.diff(lat) < 0)):
-            raise ValueError(
-                f"lat and lon in {path} must be degrees of a grid over the whole globe: latitudes in order, longitudes "
-                "in equal steps eastward all the way round, without the first repeated"
-            )
-        north = bool(lat[0] > lat[-1])
-        colatitude = np.radians(90 - (lat if north else lat[::-1]))
-        return north, LatLon(np.clip(colatitude, 0, np.pi), math.radians(float(lon[0])), len(lon))
+        return bool(lat[0] > lat[-1]), self._grid[2]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)}, split={self.split!r}, nodes={len(self._points)})"
@@ -204,6 +202,20 @@ def _check_statistics(
     if not bool(mean.isfinite().all() and spread.isfinite().all() and (spread > 0).all()):
         raise ValueError(f"statistics must be finite, standard deviations positive, got {dict(statistics)}")
     return mean, spread
+
+
+def _global_grid(path: Path, lat: np.ndarray, lon: np.ndarray) -> LatLon:
+    """The grid of a file, north first, from its coordinates in degrees."""
+    step = 360 / max(len(lon), 1)
+    regular = lat.ndim == lon.ndim == 1 and len(lat) > 1 and len(lon) > 2
+    regular = regular and np.abs(lat).max() <= 90 + 1e-6 and np.allclose(np.diff(lon), step, atol=1e-3 * step)
+    if not regular or not (np.all(np.diff(lat) > 0) or np.all(np.diff(lat) < 0)):
+        raise ValueError(
+            f"lat and lon in {path} must be degrees of a grid over the whole globe: latitudes in order, longitudes "
+            "in equal steps eastward all the way round, without the first repeated"
+        )
+    colatitude = np.radians(90 - np.sort(lat)[::-1])
+    return LatLon(np.clip(colatitude, 0, np.pi), math.radians(float(lon[0])), len(lon))
 
 
 def _map(path: Path, name: str, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

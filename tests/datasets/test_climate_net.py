@@ -76,6 +76,7 @@ def test_values_on_any_sampling(root):
     ):
         data = ClimateNet(s.to_data(torch.float64), root=root)
         assert len(data) == 3
+        torch.testing.assert_close(data.area, s.area)
         for k, sample in enumerate(data, start=1):
             error = (sample.x - expected(s, k)).abs().amax(0)
             assert (error < torch.tensor([0.2, 0.1, 0.1, 15.0])).all()

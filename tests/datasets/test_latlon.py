@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geomeq.datasets._latlon import LatLon
+from geomeq.datasets._latlon import LatLon, Lookup
 from geomeq.groups import S2
 from geomeq.spheres import equirectangular
 
@@ -111,3 +111,15 @@ def test_many_points_are_taken_in_parts(monkeypatch):
     monkeypatch.setattr("geomeq.datasets._latlon._CHUNK", 300)
     np.testing.assert_array_equal(grid.bilinear(on(grid), points), whole[0])
     np.testing.assert_array_equal(grid.nearest(on(grid), points), whole[1])
+
+
+def test_what_is_known_about_points_can_be_kept(grid, monkeypatch):
+    points, fields = S2.random(50, seed=0).numpy(), on(grid)
+    lookup = Lookup(grid, points)
+    first = lookup.bilinear(fields), lookup.nearest(fields), lookup.beside_gaps(fields)
+    monkeypatch.setattr("geomeq.datasets._latlon.Resampler", None)  # nothing new is made
+    np.testing.assert_array_equal(lookup.bilinear(2 * fields), 2 * first[0])
+    np.testing.assert_array_equal(lookup.nearest(2 * fields), 2 * first[1])
+    np.testing.assert_allclose(first[2], first[0], atol=1e-12)
+    with pytest.raises(TypeError):
+        Lookup(grid, points, keep=False).bilinear(fields)
