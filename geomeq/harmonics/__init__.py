@@ -21,6 +21,7 @@ from .coefficients import (
     to_healpy,
 )
 from .disco import DiscoGeometry, RingEntries, default_cutoff, disco_geometry, disco_graph
+from .exact_weights import exact_weights
 from .filter_basis import FilterBasis, filter_basis
 from .harmonic_matrix import harmonic_matrix
 from .radial import bessel_basis, gaussian_basis, polynomial_envelope
@@ -51,6 +52,7 @@ __all__ = [
     "edge_length",
     "edge_vectors",
     "edge_wigner",
+    "exact_weights",
     "filter_basis",
     "find_caps",
     "find_meridian",

@@ -33,15 +33,16 @@ def conjugate_gradients(transform: SphereTransform, x: Tensor, iterations: int, 
     return _Solve.apply(transform.analyse(x), transform, iterations, parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _solve(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:
-    """Solves for each column by itself; a column that is solved stays as it is."""
+def solve_normal(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:
+    r"""Solves :math:`S^T W S c = b` for each column by itself; a column that is solved stays as it is."""
     c, rest, step = torch.zeros_like(b), b, b
     size = start = _square(b, parts)
     tiny = torch.finfo(b.dtype).eps ** 2 * start
     for _ in range(iterations):
         image = transform.analyse(transform.synthesise(step))
-        going = size > tiny
-        length = torch.where(going, size, 0) / torch.where(going, _square(step, parts, image), 1)
+        bend = _square(step, parts, image)
+        going = (size > tiny) & (bend > 0)
+        length = torch.where(going, size, 0) / torch.where(going, bend, 1)
         c, rest = c + length * step, rest - length * image
         new = _square(rest, parts)
         step = rest + torch.where(going, new, 0) / torch.where(going, size, 1) * step
@@ -62,7 +63,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:
-        return _solve(b, transform, iterations, parts)
+        return solve_normal(b, transform, iterations, parts)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
