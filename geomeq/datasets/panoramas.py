@@ -16,7 +16,7 @@ from geomeq.datasets._pixel_code import decode
 from geomeq.datasets._raw import load_npz
 from geomeq.datasets._registry import bundled
 
-HEIGHT, WIDTH = 256, 512
+_PIXELS = LatLon.cells(256, 512)
 _SCENES = {"train": ("apartment", "city", "forest", "warehouse"), "test": ("lobby", "sunset")}
 _DEFAULT_COPIES = {"train": 8, "test": 1, "all": 1}
 
@@ -105,5 +105,4 @@ def _stored() -> dict[str, np.ndarray]:
 def _look(image: Tensor, points: Tensor, rotation: Tensor) -> Tensor:
     """Values ``[N, 3]`` in 0 to 1 of a turned panorama."""
     place = shown_places(points, rotation[None])[0]
-    grid = LatLon.cells(HEIGHT, WIDTH)
-    return torch.from_numpy(grid.bilinear(image.numpy().astype(np.float64) / 255, place).T)
+    return torch.from_numpy(_PIXELS.bilinear(image.numpy() / 255, place).T)
