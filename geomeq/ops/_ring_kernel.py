@@ -1,4 +1,10 @@
-"""Circular correlations on rings, row by row of latitude, and the mixing of channels, in the Fourier domain."""
+"""Circular correlations on rings, row by row of latitude, and the mixing of channels, in the Fourier domain.
+
+Channels are transformed in pairs, as the two parts of complex numbers: complex transforms are as fast as real ones on
+half as many rows, and every transposition moves half as many, twice as long elements. With :math:`z = x_1 + i x_2` and
+transform :math:`Z`, the real parts of both spectra are :math:`Z(m) + Z(n - m)` as a pair, up to a factor of two, and
+their imaginary parts :math:`i (Z(n - m) - Z(m))`. So they come out as rows of channels, ready for real matrix products.
+"""
 
 from collections.abc import Iterator
 
@@ -8,29 +14,73 @@ from torch import Tensor
 
 from geomeq.ops._ring_plan import RingPlan
 
-_CHUNK = 3 * 2**19  # bytes of filtered channels at a time: what stays in the cache of a core or two
+_CHUNK = 3 * 2**20  # bytes of filtered channels at a time: what stays in the cache of a core or two
+_ROWS = 2**21  # bytes of rows that are transformed at a time
 
 
-def to_spectrum(x: Tensor, plan: RingPlan) -> Tensor:
-    """Rows ``[B, R, n, C]`` to ``[B, front + M * padded_in + back, 2, C]``, frequency-major, padded with zero rows.
+def _pairs(x: Tensor) -> Tensor:
+    """Neighbouring channels as complex numbers, a view: ``[..., 2 C]`` to ``[..., C]``."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+def _row_blocks(rows: int, bytes_per_row: int) -> Iterator[slice]:
+    step = max(1, _ROWS // max(bytes_per_row, 1))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def to_spectrum(x: Tensor, plan: RingPlan, out: Tensor | None = None) -> Tensor:
+    """Rows ``[R, n, C]`` to ``[length, 2, C]``, frequency-major: twice the spectrum, padded with zero rows.
 
     Real and imaginary parts lie in rows of their own, so that every product after it is one of real matrices.
     """
-    batch, rows, _, channels = x.shape
-    front, back = max(-plan.start, 0), plan.window + max(plan.start, 0)
+    rows, columns, channels = x.shape
     frequencies, padded = plan.frequencies, plan.padded_in
-    out = x.new_empty(batch, front + frequencies * padded + back, 2, channels)
-    out[:, :front], out[:, -back:] = 0, 0
-    body = out[:, front : front + frequencies * padded].view(batch, frequencies, padded, 2, channels)
-    body[:, :, rows:] = 0
-    spectrum = torch.view_as_real(torch.fft.rfft(x, dim=2))  # [B, R, M, C, 2]
-    body[:, :, :rows].copy_(spectrum.permute(0, 2, 1, 4, 3))
+    out = x.new_empty(plan.length, 2, channels) if out is None else out
+    end = plan.front + frequencies * padded
+    out[: plan.front], out[end:] = 0, 0
+    body = out[plan.front : end].view(frequencies, padded, 2, channels)
+    body[:, rows:] = 0
+    for block in _row_blocks(rows, columns * channels * x.element_size()):
+        into, part = body[:, block], x[block]
+        if channels % 2:
+            into, part = x.new_empty(*into.shape[:-1], channels + 1), F.pad(part, (0, 1))
+        z = torch.fft.fft(_pairs(part), dim=1).contiguous()  # contiguous again: [rows, n, C / 2]
+        mirror = z[:, columns - frequencies + 1 :].flip(1)
+        real, imag = (_pairs(into[:, :, plane]).transpose(0, 1) for plane in (0, 1))
+        torch.mul(z[:, 0], 2, out=real[:, 0])
+        imag[:, 0] = 0
+        torch.add(z[:, 1:frequencies], mirror, out=real[:, 1:])
+        torch.sub(mirror, z[:, 1:frequencies], out=imag[:, 1:])
+        imag.mul_(1j)
+        if channels % 2:
+            body[:, block] = into[..., :channels]
     return out
 
 
-def from_spectrum(z: Tensor, columns: int) -> Tensor:
-    """``[B, R, O, M, 2]`` to rows ``[B, R, n, O]``."""
-    return torch.fft.irfft(torch.view_as_complex(z), n=columns, dim=3).transpose(2, 3).contiguous()
+def put(z: Tensor, first: int, last: int, y: Tensor) -> None:
+    """Writes the spectrum ``[m, padded rows, 2, O]`` of some frequencies into that of pairs, ``[R, n, O / 2]``."""
+    rows, columns = z.shape[:2]
+    if y.size(-1) % 2:
+        y = F.pad(y, (0, 1))
+    real, imag = _pairs(y[:, :rows, 0]), _pairs(y[:, :rows, 1])
+    imag.mul_(1j)
+    torch.add(real, imag, out=z[:, first:last].transpose(0, 1))
+    low, high = max(first, 1), min(last, (columns + 1) // 2)
+    if low < high:
+        part = slice(low - first, high - first)
+        z[:, columns - high + 1 : columns - low + 1] = torch.sub(real[part], imag[part]).flip(0).transpose(0, 1)
+
+
+def from_spectrum(z: Tensor, out: Tensor) -> None:
+    """The inverse transform of pairs ``[R, n, ceil(O / 2)]`` into rows ``[R, n, O]``."""
+    channels = out.size(-1)
+    for block in _row_blocks(z.size(0), z[0].numel() * z.element_size()):
+        y = torch.fft.ifft(z[block], dim=1)
+        if channels % 2:
+            out[block] = torch.view_as_real(y).flatten(2)[..., :channels]
+        else:
+            _pairs(out[block]).copy_(y)
 
 
 def _chunks(plan: RingPlan, width: int, itemsize: int) -> Iterator[tuple[int, int]]:
@@ -58,26 +108,23 @@ def _matrices(plan: RingPlan, spectra: Tensor, first: int, last: int, buffer: Te
 def _windows(plan: RingPlan, index: Tensor, spectrum: Tensor, first: int, last: int) -> Tensor:
     """The rows that each block reads, ``[m * blocks, window * 2, C]``, a view where rows follow evenly."""
     channels = spectrum.size(-1)
-    front = max(-plan.start, 0)
+    begin = plan.front + first * plan.padded_in
     if plan.step:
-        count = (last - first) * plan.blocks
-        begin = front + first * plan.padded_in + plan.start
-        flat = spectrum[begin:]
-        strides = (plan.step * 2 * channels, channels, 1)
-        return flat.as_strided((count, plan.window * 2, channels), strides, flat.storage_offset())
-    body = spectrum[front + first * plan.padded_in : front + last * plan.padded_in]
+        flat = spectrum[begin + plan.start :]
+        size = ((last - first) * plan.blocks, plan.window * 2, channels)
+        return flat.as_strided(size, (plan.step * 2 * channels, channels, 1), flat.storage_offset())
+    body = spectrum[begin : begin + (last - first) * plan.padded_in]
     rows = body.view(last - first, plan.padded_in, 2 * channels).index_select(1, index)
     return rows.view(-1, plan.window * 2, channels)
 
 
 def filtered(
     plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, taps: int
-) -> Iterator[tuple[int, int, int, Tensor]]:
+) -> Iterator[tuple[int, int, Tensor]]:
     """All filters on all channels, a few frequencies at a time.
 
     Yields:
-        Element of the batch, first and last frequency, and ``[m, padded rows, 2, K * C]``, in memory that the next
-        step writes again.
+        First and last frequency, and ``[m, padded rows, 2, K * C]`` in memory that the next step writes again.
     """
     channels = spectrum.size(-1)
     memory = buffer = None
@@ -85,10 +132,9 @@ def filtered(
         matrices, buffer = _matrices(plan, spectra, first, last, buffer)
         if memory is None:
             memory = spectrum.new_empty(matrices.size(0), matrices.size(1), channels)
-        for item in range(spectrum.size(0)):
-            out = memory[: matrices.size(0)]
-            torch.bmm(matrices, _windows(plan, index, spectrum[item], first, last), out=out)
-            yield item, first, last, out.view(last - first, plan.padded_out, 2, taps * channels)
+        out = memory[: matrices.size(0)]
+        torch.bmm(matrices, _windows(plan, index, spectrum, first, last), out=out)
+        yield first, last, out.view(last - first, plan.padded_out, 2, taps * channels)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -104,89 +150,78 @@ def mix(sums: Tensor, weight: Tensor, taps: int) -> Tensor:
     if groups == 1:
         return linear(sums, weight.view(outputs, -1))
     sums = sums.view(sums.size(0), taps, groups, -1)
-    return torch.einsum("rkgc,gokc->rgo", sums, weight).flatten(1)
+    return torch.einsum("rkgc,gokc->rgo", sums, weight).reshape(sums.size(0), -1).contiguous()
 
 
 def correlate(sums: Tensor, x: Tensor, groups: int, taps: int) -> Tensor:
     """``[R, K * O]`` against ``[R, C]``: ``[G, C / G, K, O / G]``."""
     if groups == 1:
-        return torch.mm(x.t(), sums).view(1, x.size(1), taps, -1)
+        return linear(x.t(), sums.t()).view(1, x.size(1), taps, -1)
     return torch.einsum("rkgo,rgc->gcko", sums.view(sums.size(0), taps, groups, -1), x.view(x.size(0), groups, -1))
 
 
-def convolve(plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Filters, then channels: the padded spectrum of the input to rows ``[B, R_out, n, O]``.
+def convolve(plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, weight: Tensor, out: Tensor) -> None:
+    """Filters, then channels: the padded spectrum of the input to rows ``[R_out, n, O]``.
 
     Args:
-        plan: Of this direction.
+        plan: Of this band.
         spectra: From ``make_spectra``.
         index: Rows of the windows, or empty.
         spectrum: From ``to_spectrum``.
         weight: ``[G, O / G, K, C / G]``, contiguous.
+        out: Where the rows go.
     """
-    outputs, taps = weight.size(0) * weight.size(1), weight.size(2)
-    z = spectrum.new_empty(spectrum.size(0), plan.rows_out, outputs, plan.frequencies, 2)
-    for item, first, last, sums in filtered(plan, spectra, index, spectrum, taps):
-        put(z[item], first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
-    return from_spectrum(z, plan.columns)
+    taps = weight.size(2)
+    z = _empty_pairs(out)
+    for first, last, sums in filtered(plan, spectra, index, spectrum, taps):
+        put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
+    from_spectrum(z, out)
 
 
-def put(z: Tensor, first: int, last: int, y: Tensor) -> None:
-    """Writes ``[m, padded rows, 2, O]`` where the inverse transform reads it."""
-    z[:, :, first:last] = y[:, : z.size(0)].permute(1, 3, 0, 2)
+def _empty_pairs(rows: Tensor) -> Tensor:
+    kind = torch.complex128 if rows.dtype == torch.float64 else torch.complex64
+    return rows.new_empty(*rows.shape[:2], -(-rows.size(2) // 2), dtype=kind)
 
 
 def convolve_back(
     plan: RingPlan,
-    there: RingPlan,
     spectra: Tensor,
     index: Tensor,
     grad: Tensor,
-    spectrum: Tensor,
+    x: Tensor | None,
     weight: Tensor,
-    wants: tuple[bool, bool],
-) -> tuple[Tensor | None, Tensor | None]:
+    out: Tensor | None,
+    total: Tensor | None,
+) -> None:
     """Both gradients from one pass over the filtered gradient.
 
     Args:
-        plan: Of the backward direction.
-        there: Of the forward direction, which laid ``spectrum`` out.
-        spectra: Of the backward direction.
-        index: Of the backward direction.
+        plan: Of this band of the backward direction.
+        spectra: Of this band.
+        index: Of this band.
         grad: Padded spectrum of the gradient.
-        spectrum: Padded spectrum of the input.
+        x: Spectrum of the input in the rows of this band and to full blocks, ``[M, padded, 2, C]``.
         weight: Backward, ``[G, C / G, K, O / G]``, contiguous.
-        wants: Whether the gradients of the input and of the weight are wanted.
-
-    Returns:
-        ``[B, R_in, n, C]`` and, in the form of ``weight``, ``[G, C / G, K, O / G]``.
+        out: Where the gradient of the input goes, ``[R, n, C]``.
+        total: To which the gradient of the weight is added, in the form of ``weight``.
     """
-    taps, channels = weight.size(2), spectrum.size(-1)
-    z = grad.new_empty(grad.size(0), plan.rows_out, channels, plan.frequencies, 2) if wants[0] else None
-    total = torch.zeros_like(weight)
-    for item, first, last, sums in filtered(plan, spectra, index, grad, taps):
-        flat = sums.view(-1, sums.size(-1))
+    taps = weight.size(2)
+    z = None if out is None else _empty_pairs(out)
+    for first, last, sums in filtered(plan, spectra, index, grad, taps):
         if z is not None:
-            put(z[item], first, last, mix(flat, weight, taps).view(*sums.shape[:3], -1))
-        if wants[1]:
-            _add_products(total, plan, there, sums, spectrum[item], first, last)
-    return (None if z is None else from_spectrum(z, plan.columns)), (total if wants[1] else None)
+            put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
+        if x is not None and total is not None:
+            _add_products(total, sums, x[first:last], first, plan.columns)
+    if z is not None and out is not None:
+        from_spectrum(z, out)
 
 
-def _add_products(
-    total: Tensor, plan: RingPlan, there: RingPlan, sums: Tensor, spectrum: Tensor, first: int, last: int
-) -> None:
+def _add_products(total: Tensor, sums: Tensor, x: Tensor, first: int, columns: int) -> None:
     """Adds sums over columns, by Parseval: frequencies 0 and n / 2 stand for themselves, all others for two."""
-    groups, taps, channels = total.size(0), total.size(2), spectrum.size(-1)
-    front = max(-there.start, 0)
-    x = spectrum[front + first * there.padded_in : front + last * there.padded_in]
-    x = x.view(last - first, there.padded_in, 2, channels)
-    rows = plan.padded_out if plan.padded_out == there.padded_in else plan.rows_out
-    x, sums = x[:, :rows], sums[:, :rows]
-    width = sums.size(-1)
-    twice = 2.0 / plan.columns
-    total.add_(correlate(sums.reshape(-1, width), x.reshape(-1, channels), groups, taps), alpha=twice)
-    for m in {0, plan.columns // 2 if plan.columns % 2 == 0 else 0}:
-        if first <= m < last:
+    groups, taps = total.size(0), total.size(2)
+    width, channels = sums.size(-1), x.size(-1)
+    total.add_(correlate(sums.reshape(-1, width), x.reshape(-1, channels), groups, taps), alpha=1 / columns)
+    for m in {0, columns // 2 if columns % 2 == 0 else 0}:
+        if first <= m < first + sums.size(0):
             once = correlate(sums[m - first].reshape(-1, width), x[m - first].reshape(-1, channels), groups, taps)
-            total.sub_(once, alpha=twice / 2)
+            total.sub_(once, alpha=0.5 / columns)

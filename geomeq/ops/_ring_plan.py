@@ -1,22 +1,26 @@
 """From the entries of one meridian to the spectra with which blocks of rows are multiplied."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+_BAND = 3 * 2**16  # nodes of the output that are worked on at a time, all channels: temporaries stay small and hot
 _BLOCK = 4  # rows of the output that share one window of rows of the input, where spectra are stored block by block
-_STORED = 192 * 2**20  # bytes of stored blocks in one direction; larger grids keep the bare spectra
+_STORED = 160 * 2**20  # bytes of stored blocks in one direction; larger grids keep the bare spectra
 _DENSE = 32 * 2**20  # bytes of filters on all columns at once, while spectra are made
 
 
 class RingPlan(NamedTuple):
-    """How one direction is cut into blocks: ``blocks * block`` rows out, ``window`` rows in for each block.
+    """How a band of rows of the output is cut: ``blocks * block`` rows out, ``window`` rows in for each block.
 
-    Block ``b`` reads the rows ``start + b * step`` onwards if ``step > 0`` (zero rows stand outside); otherwise rows
-    are listed one by one.
+    Rows of the band are counted from ``first_in`` and ``first_out``. Block ``b`` reads the rows ``start + b * step``
+    onwards if ``step > 0`` (zero rows stand outside); otherwise rows are listed one by one.
     """
 
+    first_in: int
+    first_out: int
     rows_in: int
     rows_out: int
     columns: int
@@ -42,99 +46,130 @@ class RingPlan(NamedTuple):
         """Of a real row."""
         return self.columns // 2 + 1
 
+    @property
+    def front(self) -> int:
+        """Rows before the first frequency."""
+        return max(-self.start, 0)
 
-class RingEntriesTable(NamedTuple):
-    """Rows out, rows in, column in minus column out, coefficients: ``[M]``, ``[M]``, ``[M]``, ``[M, K]``."""
+    @property
+    def length(self) -> int:
+        """Rows of all frequencies, with those before and behind."""
+        return self.front + self.frequencies * self.padded_in + self.window + max(self.start, 0)
+
+
+class RingTable(NamedTuple):
+    """Rows out (sorted), rows in, column in minus column out, coefficients: ``[M]``, ``[M]``, ``[M]``, ``[M, K]``."""
 
     row_out: Tensor
     row_in: Tensor
     shift: Tensor
     coef: Tensor
 
-    def transposed(self) -> "RingEntriesTable":
+    def transposed(self) -> "RingTable":
         """The adjoint: reads where this writes."""
-        return RingEntriesTable(self.row_in, self.row_out, -self.shift, self.coef)
+        return RingTable(self.row_in, self.row_out, -self.shift, self.coef).sorted()
+
+    def sorted(self) -> "RingTable":
+        """By rows out."""
+        order = self.row_out.argsort(stable=True)
+        return RingTable(*(t[order] for t in self))
+
+    def rows(self, first: int, last: int) -> "RingTable":
+        """The entries of some rows out, rows counted from ``first``."""
+        start, stop = torch.searchsorted(self.row_out, torch.tensor([first, last])).tolist()
+        part = RingTable(*(t[start:stop] for t in self))
+        return part._replace(row_out=part.row_out - first)
 
 
-def make_plan(table: RingEntriesTable, rows_in: int, rows_out: int, columns: int, itemsize: int) -> RingPlan:
-    """Blocks and windows for a table of entries."""
-    low, high = _reach(table, rows_in, rows_out)
-    frequencies, taps = columns // 2 + 1, table.coef.size(1)
-    block = min(_BLOCK, rows_out)
-    plan = _cut(low, high, block, rows_in, rows_out, columns, 1)
-    numbers = frequencies * plan.blocks * plan.block * 4 * taps * plan.window
+class Band(NamedTuple):
+    """One band, its entries (rows counted within it), the first row of each window, and all rows of all windows."""
+
+    plan: RingPlan
+    table: RingTable
+    first: Tensor
+    listed: Tensor
+
+
+def make_bands(table: RingTable, rows_in: int, rows_out: int, columns: int, itemsize: int) -> Iterator[Band]:
+    """Cuts a convolution into bands of rows."""
+    height = max(4 * _BLOCK, _BAND // columns // _BLOCK * _BLOCK)
+    ratio = rows_in // rows_out if rows_in % rows_out == 0 else 0
+    plans = [_band(table, a, min(a + height, rows_out), columns, ratio, _BLOCK) for a in range(0, rows_out, height)]
+    taps = table.coef.size(1)
+    numbers = sum(p.plan.frequencies * p.plan.padded_out * 4 * taps * p.plan.window for p in plans)
     if numbers * itemsize <= _STORED:
-        return plan
-    return _cut(low, high, 1, rows_in, rows_out, columns, 0)
+        yield from plans
+        return
+    for a in range(0, rows_out, height):
+        yield _band(table, a, min(a + height, rows_out), columns, ratio, 0)
 
 
-def _reach(table: RingEntriesTable, rows_in: int, rows_out: int) -> tuple[Tensor, Tensor]:
+def _band(table: RingTable, first_out: int, last_out: int, columns: int, ratio: int, block: int) -> Band:
+    """The rows ``first_out`` to ``last_out``; bare spectra, one row at a time, if ``block`` is 0."""
+    part, rows_out = table.rows(first_out, last_out), last_out - first_out
+    first_in = int(part.row_in.min()) if part.row_in.numel() else 0
+    rows_in = int(part.row_in.max()) + 1 - first_in if part.row_in.numel() else 1
+    part = part._replace(row_in=part.row_in - first_in)
+    low, high = _reach(part, rows_in, rows_out)
+    size = min(max(block, 1), rows_out)
+    blocks = -(-rows_out // size)
+    of = torch.arange(rows_out) // size
+    first = torch.full((blocks,), rows_in).scatter_reduce_(0, of, low, "amin")
+    last = torch.full((blocks,), -1).scatter_reduce_(0, of, high, "amax")
+    window = int((last - first).max()) + 1
+    head = (first_in, first_out, rows_in, rows_out, columns, size, blocks)
+    at = size * ratio * torch.arange(blocks)
+    start = int((first - at).min())
+    even = int((last - at).max()) - start + 1
+    if ratio and even <= window + window // 2 + 1:
+        step = size * ratio
+        blocks = max(blocks, -(-rows_in // step))  # frequencies are then a whole number of steps apart
+        plan = RingPlan(*head[:-1], blocks, even, start, step, int(block > 0))
+        return Band(plan, part, start + step * torch.arange(blocks), first[:0])
+    first = first.clamp(max=rows_in - window)
+    index = (first[:, None] + torch.arange(window)).flatten()
+    return Band(RingPlan(*head, window, 0, 0, int(block > 0)), part, first, index)
+
+
+def _reach(table: RingTable, rows_in: int, rows_out: int) -> tuple[Tensor, Tensor]:
     """First and last row in that each row out reads; rows that read nothing repeat those before them."""
     low = torch.full((rows_out,), rows_in).scatter_reduce_(0, table.row_out, table.row_in, "amin")
     high = torch.full((rows_out,), -1).scatter_reduce_(0, table.row_out, table.row_in, "amax")
     full = (high >= 0).nonzero().flatten()
+    if not full.numel():
+        return torch.zeros_like(low), torch.zeros_like(high)
     near = full[(torch.searchsorted(full, torch.arange(rows_out), right=True) - 1).clamp(min=0)]
     return low[near], high[near]
 
 
-def _cut(low: Tensor, high: Tensor, block: int, rows_in: int, rows_out: int, columns: int, stored: int) -> RingPlan:
-    blocks = -(-rows_out // block)
-    of = torch.arange(rows_out) // block
-    first = torch.full((blocks,), rows_in).scatter_reduce_(0, of, low, "amin")
-    last = torch.full((blocks,), -1).scatter_reduce_(0, of, high, "amax")
-    window = int((last - first).max()) + 1
-    if rows_in % rows_out == 0:
-        step = block * (rows_in // rows_out)
-        ahead = first - step * torch.arange(blocks)
-        start = int(ahead.min())
-        even = int((last - step * torch.arange(blocks)).max()) - start + 1
-        if even <= window + window // 2 + 1:
-            return RingPlan(rows_in, rows_out, columns, block, blocks, even, start, step, stored)
-    return RingPlan(rows_in, rows_out, columns, block, blocks, min(window, rows_in), 0, 0, stored)
-
-
-def window_rows(plan: RingPlan, table: RingEntriesTable) -> tuple[Tensor, Tensor]:
-    """First row of each window ``[blocks]``, and all rows of all windows if they do not follow each other evenly."""
-    index = torch.arange(plan.blocks)
-    if plan.step:
-        return plan.start + plan.step * index, index[:0]
-    low, _ = _reach(table, plan.rows_in, plan.rows_out)
-    of = torch.arange(plan.rows_out) // plan.block
-    first = torch.full((plan.blocks,), plan.rows_in).scatter_reduce_(0, of, low, "amin")
-    first = first.clamp(max=plan.rows_in - plan.window)
-    return first, (first[:, None] + torch.arange(plan.window)).flatten()
-
-
-def make_spectra(plan: RingPlan, table: RingEntriesTable, first: Tensor, dtype: torch.dtype) -> Tensor:
-    """Spectra of the filters, conjugated, as :func:`_apply_spectra` multiplies with them.
+def make_spectra(band: Band, dtype: torch.dtype) -> Tensor:
+    """Spectra of the filters, conjugated and halved, since those of signals are stored twice as large.
 
     Returns:
         Stored: real matrices ``[M, blocks, block, 2, K, window, 2]``, from (row, real or imaginary) to (row, real or
         imaginary, filter). Bare (blocks of one row): ``[M, rows, 2, K, window]``, real and imaginary parts.
     """
-    taps, columns, frequencies = table.coef.size(1), plan.columns, plan.frequencies
+    plan, table, first, _listed = band
+    taps, columns = table.coef.size(1), plan.columns
     shape = (plan.blocks, plan.block, 2, taps, plan.window) + ((2,) if plan.stored else ())
-    out = torch.empty(frequencies, *shape, dtype=dtype)
-    order = table.row_out.argsort(stable=True)
-    row_out, row_in, shift, coef = (t[order] for t in table)
-    local = row_in - first[row_out // plan.block]
-    place = row_out * plan.window + local
+    out = torch.empty(plan.frequencies, *shape, dtype=dtype)
+    place = table.row_out * plan.window + table.row_in - first[table.row_out // plan.block]
     step = max(1, _DENSE // (8 * plan.block * plan.window * taps * columns))
     for b in range(0, plan.blocks, step):
-        blocks = slice(b, min(b + step, plan.blocks))
-        rows = (blocks.stop - b) * plan.block
-        start, stop = torch.searchsorted(row_out, torch.tensor([b * plan.block, blocks.stop * plan.block])).tolist()
-        dense = coef.new_zeros(rows * plan.window * columns, taps)
-        at = (place[start:stop] - b * plan.block * plan.window) * columns + shift[start:stop] % columns
-        dense.index_add_(0, at, coef[start:stop])
-        _fill(out[:, blocks], torch.fft.rfft(dense.view(-1, plan.block, plan.window, columns, taps), dim=3), plan)
+        rows = range(b * plan.block, min(b + step, plan.blocks) * plan.block)
+        start, stop = torch.searchsorted(table.row_out, torch.tensor([rows.start, rows.stop])).tolist()
+        dense = table.coef.new_zeros(taps, len(rows) * plan.window * columns)
+        at = (place[start:stop] - rows.start * plan.window) * columns + table.shift[start:stop] % columns
+        dense.index_add_(1, at, table.coef[start:stop].t() / 2)
+        spectrum = torch.fft.rfft(dense.view(taps, -1, plan.block, plan.window, columns))
+        _fill(out[:, b : b + step], spectrum, bool(plan.stored))
     return out if plan.stored else out.squeeze(2)
 
 
-def _fill(out: Tensor, spectrum: Tensor, plan: RingPlan) -> None:
-    """Writes conjugate spectra ``[blocks, block, window, M, K]``."""
-    real, imag = (part.permute(3, 0, 1, 4, 2) for part in (spectrum.real, -spectrum.imag))
-    if not plan.stored:
+def _fill(out: Tensor, spectrum: Tensor, stored: bool) -> None:
+    """Writes conjugate spectra ``[K, blocks, block, window, M]``."""
+    real, imag = (part.permute(4, 1, 2, 0, 3) for part in (spectrum.real, -spectrum.imag))
+    if not stored:
         out[:, :, :, 0], out[:, :, :, 1] = real, imag
         return
     out[:, :, :, 0, :, :, 0] = out[:, :, :, 1, :, :, 1] = real

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from geomeq._checks import check_finite, check_shape
 from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._ring_kernel import convolve, convolve_back, to_spectrum
-from geomeq.ops._ring_plan import RingEntriesTable, RingPlan, make_plan, make_spectra, window_rows
+from geomeq.ops._ring_plan import RingPlan, RingTable, make_bands, make_spectra
 
 Grid = tuple[int, int]
+_Bound = tuple[RingPlan, Tensor, Tensor]
+_PER_BAND = ("spectra", "index")
 
 
 class RingFilters(nn.Module):
@@ -66,42 +68,42 @@ class RingFilters(nn.Module):
         # every ratio-th column of the input is a row of its own: rows of both sides then have the same columns
         row_in = row_in.long().cpu() * self.ratio + offset % self.ratio
         shift = offset.div(self.ratio, rounding_mode="floor")
-        self._table = RingEntriesTable(row_out.long().cpu(), row_in, shift, coef.detach().double().cpu())
+        self._table = RingTable(row_out.long().cpu(), row_in, shift, coef.detach().double().cpu()).sorted()
         self._compute(dtype, torch.device("cpu"))
 
     def _compute(self, dtype: torch.dtype, device: torch.device) -> None:
         rows_in, rows_out, columns = self.size_in[0] * self.ratio, *self.size_out
         itemsize = torch.empty((), dtype=dtype).element_size()
-        self.plans: list[RingPlan] = []
+        self.plans: dict[str, list[RingPlan]] = {"there": [], "back": []}
         for way, table, sizes in (
             ("there", self._table, (rows_in, rows_out)),
             ("back", self._table.transposed(), (rows_out, rows_in)),
         ):
-            plan = make_plan(table, *sizes, columns, itemsize)
-            first, index = window_rows(plan, table)
-            self.plans.append(plan)
-            self.register_buffer(f"{way}_index", index.to(device), persistent=False)
-            self.register_buffer(f"{way}_spectra", make_spectra(plan, table, first, dtype).to(device), persistent=False)
+            for i, band in enumerate(make_bands(table, *sizes, columns, itemsize)):
+                self.plans[way].append(band.plan)
+                self.register_buffer(f"{way}_spectra_{i}", make_spectra(band, dtype).to(device), persistent=False)
+                self.register_buffer(f"{way}_index_{i}", band.listed.to(device), persistent=False)
 
     def tensors(self, reverse: bool = False) -> list[Tensor]:
-        """Spectra and window rows of this direction and of the other, as the kernels take them."""
+        """Spectra and window rows, band by band, of this direction and then of the other, as the kernels take them."""
         ways = ("back", "there") if reverse else ("there", "back")
-        return [getattr(self, f"{way}_{name}") for way in ways for name in ("spectra", "index")]
+        names = [f"{way}_{name}_{i}" for way in ways for i in range(len(self.plans[way])) for name in _PER_BAND]
+        return [getattr(self, name) for name in names]
 
     def layout(self, reverse: bool = False) -> list[int]:
-        """Both plans as numbers, in the order of :meth:`tensors`."""
-        there, back = reversed(self.plans) if reverse else self.plans
-        return [*there, *back]
+        """Number of bands and all plans as numbers, in the order of :meth:`tensors`."""
+        ways = ("back", "there") if reverse else ("there", "back")
+        return [len(self.plans[ways[0]]), *(n for way in ways for plan in self.plans[way] for n in plan)]
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the signals these filters go with."""
-        return self.there_spectra.dtype  # type: ignore[union-attr, return-value]
+        return self.there_spectra_0.dtype  # type: ignore[union-attr, return-value]
 
     @property
     def device(self) -> torch.device:
         """Where the signals have to be."""
-        return self.there_spectra.device  # type: ignore[union-attr, return-value]
+        return self.there_spectra_0.device  # type: ignore[union-attr, return-value]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.dtype
@@ -231,9 +233,12 @@ def _check_call(x: Tensor, filters: RingFilters, weight: Tensor, size: Grid) -> 
     return channels // part
 
 
-def _split(layout: Sequence[int]) -> tuple[RingPlan, RingPlan]:
-    half = len(layout) // 2
-    return RingPlan(*layout[:half]), RingPlan(*layout[half:])
+def _split(layout: Sequence[int], tensors: Sequence[Tensor]) -> tuple[list[_Bound], list[_Bound]]:
+    """Plan, spectra and window rows of every band, of this direction and of the other."""
+    width = len(RingPlan._fields)
+    plans = [RingPlan(*layout[i : i + width]) for i in range(1, len(layout), width)]
+    bands = list(zip(plans, tensors[::2], tensors[1::2], strict=True))
+    return bands[: layout[0]], bands[layout[0] :]
 
 
 def _operator(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Sequence[int], recompute: bool) -> Tensor:
@@ -247,12 +252,26 @@ def ring_mix(
 ) -> tuple[Tensor, Tensor]:
     """``x`` ``[B, R_in, n, C]`` to ``[B, R_out, n, O]`` by ``weight`` ``[G, O / G, K, C / G]``.
 
-    The second result is the spectrum of ``x`` for the backward pass if ``keep``, else empty; it has no gradient.
+    The second result is the spectra of ``x``, band after band, for the backward pass if ``keep``, else empty; it has no
+    gradient.
     """
-    plan, _ = _split(layout)
-    spectrum = to_spectrum(x, plan)
-    y = convolve(plan, tensors[0], tensors[1], spectrum, weight)
-    return y, spectrum if keep else x.new_empty(0)
+    bands, _ = _split(layout, tensors)
+    y = _rows_out(x, weight, bands)
+    kept = x.new_empty(x.size(0), sum(plan.length for plan, _, _ in bands) if keep else 0, 2, x.size(3))
+    for item in range(x.size(0)):
+        at = 0
+        for plan, spectra, index in bands:
+            room = kept[item, at : at + plan.length] if keep else None
+            spectrum = to_spectrum(x[item, plan.first_in : plan.first_in + plan.rows_in], plan, room)
+            rows = y[item, plan.first_out : plan.first_out + plan.rows_out]
+            convolve(plan, spectra, index, spectrum, weight, rows)
+            at += plan.length
+    return y, kept
+
+
+def _rows_out(x: Tensor, weight: Tensor, bands: Sequence[_Bound]) -> Tensor:
+    rows = sum(plan.rows_out for plan, _, _ in bands)
+    return x.new_empty(x.size(0), rows, x.size(2), weight.size(0) * weight.size(1))
 
 
 @torch.library.custom_op("geomeq::ring_mix_backward", mutates_args=())
@@ -260,32 +279,51 @@ def ring_mix_backward(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
-    spectrum: Tensor,
+    kept: Tensor,
     tensors: Sequence[Tensor],
     layout: Sequence[int],
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``ring_mix`` for ``x`` and ``weight``, from one pass; empty where not wanted."""
-    there, back = _split(layout)
-    if wants[1] and spectrum.numel() == 0:
-        spectrum = to_spectrum(x, there)
-    turned = weight.transpose(1, 3).contiguous()
-    both = (bool(wants[0]), bool(wants[1]))
-    padded = to_spectrum(grad.contiguous(), back)
-    if not wants[1]:
-        spectrum = x.new_empty(x.size(0), 0, 2, x.size(3))
-    of_x, of_weight = convolve_back(back, there, tensors[2], tensors[3], padded, spectrum, turned, both)
-    empty = x.new_empty(0)
-    return (empty if of_x is None else of_x), (empty if of_weight is None else of_weight.transpose(1, 3).contiguous())
+    there, back = _split(layout, tensors)
+    turned, grad = weight.transpose(1, 3).contiguous(), grad.contiguous()
+    of_x = torch.empty_like(x) if wants[0] else x.new_empty(0)
+    total = torch.zeros_like(turned) if wants[1] else None
+    for item in range(x.size(0)):
+        for plan, spectra, index in back:
+            padded = to_spectrum(grad[item, plan.first_in : plan.first_in + plan.rows_in], plan)
+            saved = kept[item] if kept.size(1) else None
+            own = _spectrum_of_rows(x[item], saved, plan, there) if wants[1] else None
+            out = of_x[item, plan.first_out : plan.first_out + plan.rows_out] if wants[0] else None
+            convolve_back(plan, spectra, index, padded, own, turned, out, total)
+    return of_x, weight.new_empty(0) if total is None else total.transpose(1, 3).contiguous()
+
+
+def _spectrum_of_rows(x: Tensor, kept: Tensor | None, plan: RingPlan, bands: Sequence[_Bound]) -> Tensor:
+    """The spectrum ``[M, padded, 2, C]`` of the rows of ``x`` that a band writes, from what was kept if it is in there.
+
+    What stands in the rows that only fill the last block does not matter, as long as they hold numbers.
+    """
+    at, first, last = 0, plan.first_out, plan.first_out + plan.rows_out
+    for there, _, _ in bands if kept is not None else ():
+        begin = at + there.front + first - there.first_in
+        end = begin + (there.frequencies - 1) * there.padded_in + plan.padded_out
+        at += there.length
+        if kept is not None and there.first_in <= first and last <= there.first_in + there.rows_in and end <= at:
+            channels = x.size(2)
+            size = (there.frequencies, plan.padded_out, 2, channels)
+            strides = (there.padded_in * 2 * channels, 2 * channels, channels, 1)
+            return kept.as_strided(size, strides, kept.storage_offset() + begin * 2 * channels)
+    padded = plan.padded_out
+    plain = RingPlan(0, 0, last - first, last - first, x.size(1), 1, padded, 0, 0, 1, 1)
+    return to_spectrum(x[first:last], plain).unflatten(0, (plain.frequencies, padded))
 
 
 @ring_mix.register_fake
 def _(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Sequence[int], keep: bool) -> tuple[Tensor, Tensor]:
-    plan, _ = _split(layout)
-    outputs = weight.size(0) * weight.size(1)
-    front, back = max(-plan.start, 0), plan.window + max(plan.start, 0)
-    kept = (x.size(0), front + plan.frequencies * plan.padded_in + back, 2, x.size(3))
-    return x.new_empty(x.size(0), plan.rows_out, x.size(2), outputs), x.new_empty(kept if keep else (0,))
+    bands, _ = _split(layout, tensors)
+    length = sum(plan.length for plan, _, _ in bands) if keep else 0
+    return _rows_out(x, weight, bands), x.new_empty(x.size(0), length, 2, x.size(3))
 
 
 @ring_mix_backward.register_fake
@@ -293,12 +331,12 @@ def _(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
-    spectrum: Tensor,
+    kept: Tensor,
     tensors: Sequence[Tensor],
     layout: Sequence[int],
     wants: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if wants[0] else (0,)), x.new_empty(weight.shape if wants[1] else (0,))
+    return x.new_empty(x.shape if wants[0] else (0,)), weight.new_empty(weight.shape if wants[1] else (0,))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -327,7 +365,7 @@ def _mix_backward_backward(ctx: Any, toward_x: Tensor | None, toward_weight: Ten
     """``grad_x`` is linear in (grad, weight) and ``grad_weight`` in (grad, x): the same two operators again."""
     grad, x, weight, *tensors = ctx.saved_tensors
     of_grad = of_x = of_weight = None
-    none = x.new_empty(0)
+    none = x.new_empty(x.size(0), 0, 2, x.size(3))
     if toward_x is not None and ctx.wants[0]:
         toward_x = toward_x.contiguous()
         of_grad = ring_mix(toward_x, weight, tensors, ctx.layout, False)[0]
@@ -346,23 +384,29 @@ ring_mix_backward.register_autograd(_mix_backward_backward, setup_context=_save_
 
 def _formula(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Sequence[int], recompute: bool) -> Tensor:
     """The same in operations that every function transform knows; it builds filtered channels as a whole."""
-    plan, spectra, index = _split(layout)[0], tensors[0], tensors[1]
-    columns = x.size(2)
-    ahead = max(-plan.start, 0)
+    bands, _ = _split(layout, tensors)
+    spectrum = torch.fft.rfft(x, dim=2)
+    mixed = torch.cat([_formula_band(spectrum, weight, *band) for band in bands], dim=1)
+    return torch.fft.irfft(mixed, n=x.size(2), dim=2)
+
+
+def _formula_band(x: Tensor, weight: Tensor, plan: RingPlan, spectra: Tensor, index: Tensor) -> Tensor:
+    """Spectra ``[B, R_in, M, C]`` to those of the band, ``[B, R, M, O]``."""
+    x = x[:, plan.first_in : plan.first_in + plan.rows_in]
     if plan.step:
-        steps = torch.arange(plan.blocks, device=x.device) * plan.step + plan.start + ahead
+        steps = torch.arange(plan.blocks, device=x.device) * plan.step + plan.start + plan.front
         index = (steps[:, None] + torch.arange(plan.window, device=x.device)).flatten()
-    behind = max(0, plan.start + plan.step * plan.blocks + plan.window - plan.rows_in)
-    padded = torch.nn.functional.pad(torch.fft.rfft(x, dim=2), (0, 0, 0, 0, ahead, behind))
-    rows = padded.index_select(1, index).unflatten(1, (plan.blocks, plan.window))  # [B, blocks, window, M, C]
+        behind = max(0, plan.start + plan.step * plan.blocks + plan.window - plan.rows_in)
+        x = torch.nn.functional.pad(x, (0, 0, 0, 0, plan.front, behind))
+    rows = x.index_select(1, index).unflatten(1, (plan.blocks, plan.window))  # [B, blocks, window, M, C]
     if plan.stored:  # [M, blocks, block, 2, K, window, 2]
-        filters = torch.complex(spectra[:, :, :, 0, ..., 0].contiguous(), spectra[:, :, :, 1, ..., 0].contiguous())
+        real, imag = spectra[:, :, :, 0, ..., 0], spectra[:, :, :, 1, ..., 0]
     else:
-        filters = torch.complex(spectra[:, :, 0].contiguous(), spectra[:, :, 1].contiguous()).unsqueeze(2)
+        real, imag = spectra[:, :, None, 0], spectra[:, :, None, 1]
+    filters = 2 * torch.complex(real.contiguous(), imag.contiguous())  # stored by half
     sums = torch.einsum("mbtkw,nbwmc->nbtmkc", filters, rows)
     sums = sums.flatten(1, 2)[:, : plan.rows_out].unflatten(-1, (weight.size(0), -1))
-    mixed = torch.einsum("nrmkgc,gokc->nrmgo", sums, weight.to(sums.dtype)).flatten(3)
-    return torch.fft.irfft(mixed, n=columns, dim=2)
+    return torch.einsum("nrmkgc,gokc->nrmgo", sums, weight.to(sums.dtype)).flatten(3)
 
 
 for _name in (ring_mix, ring_mix_backward):
