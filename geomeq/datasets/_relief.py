@@ -1,5 +1,6 @@
 """Relief that has lost its height: what tells land from sea without naming the level."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -8,10 +9,10 @@ from geomeq.datasets import _earth
 
 _DETAIL, _WIDE = 0.4, 3.0  # widths of the two Gaussian means: in units of the spacing, and of the first
 _FLAT = 50.0, 10.0  # metres, so that plains do not become noise
-_FINEST = np.radians(1.0)  # a narrower mean of values of 1 degree would leave nothing to be rough
+DEGREE = math.radians(1.0)
 
 
-def relief_fields(spacing: float) -> np.ndarray:
+def relief_fields(spacing: float, finest: float = DEGREE) -> np.ndarray:
     """Relief, roughness, share of land and height, smoothed for a sampling, ``[4, 180, 360]``.
 
     - Relief: the smoothed height minus its mean over a wider surrounding, divided by its own standard deviation there.
@@ -21,8 +22,10 @@ def relief_fields(spacing: float) -> np.ndarray:
 
     Args:
         spacing: Of the nodes, radians.
+        finest: Width of the narrowest mean, radians. Where it is less than the 1 degree of the data, the smoothing
+            takes little away, and roughness says little.
     """
-    return _fields(max(round(_DETAIL * spacing, 6), float(_FINEST)))
+    return _fields(max(_DETAIL * spacing, finest))
 
 
 @cache

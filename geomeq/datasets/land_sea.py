@@ -84,7 +84,7 @@ class LandSea(Dataset[Data]):
         self.level, self.split, self.seed, self.transform = level, split, seed, transform
         self.area, self.rotation = sphere.area, SO3.random(samples, seed=random)
         place = torch.einsum("nj,sji->sni", sphere.pos, self.rotation).numpy()  # rotation^T p
-        relief, roughness, land, _ = _earth.sample(relief_fields(sphere.mean_edge), place)
+        relief, roughness, land, _ = _earth.sample(relief_fields(sphere.mean_edge, finest=0.0), place)
         clean = torch.from_numpy(np.stack([relief, roughness], axis=-1))
         self.x = (clean + noise * torch.randn(clean.shape, generator=random, dtype=clean.dtype)).float()
         self.y = torch.from_numpy(land >= 0.5).long()

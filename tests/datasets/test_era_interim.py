@@ -9,7 +9,7 @@ import torch
 from geomeq import spheres
 from geomeq.datasets import EraInterim
 
-pytestmark = pytest.mark.usefixtures("sphere_data")
+real = pytest.mark.usefixtures("sphere_data")
 
 
 def still(s, **arguments):
@@ -23,6 +23,7 @@ def ring(latitude, count=90):
     return spheres.scattered(torch.from_numpy(pos), torch.full((count,), 4 * math.pi / count))
 
 
+@real
 def test_heights_and_winds_are_plausible():
     data = still(ring(35))
     assert data.month.tolist() == [1, 7]
@@ -39,6 +40,7 @@ def test_heights_and_winds_are_plausible():
     assert torch.equal(still(ring(35), level=200, unit=1.0).y, data.wind[:, :, 0])
 
 
+@real
 def test_winds_follow_the_contours_to_the_left_of_the_low():
     """The geostrophic balance in the middle latitudes of both hemispheres, by differences along a meridian."""
     for latitude in (45, -45):
@@ -51,6 +53,7 @@ def test_winds_follow_the_contours_to_the_left_of_the_low():
         assert float((east - got).abs().mean()) < 0.25 * float(got.abs().mean())
 
 
+@real
 def test_winds_survive_the_poles():
     near = still(ring(89.9))
     frame = near.graph.frame
@@ -61,6 +64,24 @@ def test_winds_survive_the_poles():
     torch.testing.assert_close(pole.wind[:, 0, 1].norm(dim=-1), vectors.mean(1).norm(dim=-1), rtol=0, atol=0.1)
 
 
+@pytest.mark.usefixtures("made_sphere_data")
+def test_a_rotating_atmosphere_is_found_everywhere():
+    """Winds of rigid rotation, of which each month and level has a multiple, on a turned globe."""
+    graph = spheres.equiangular(31).to_data(torch.float64)
+    data = EraInterim(graph, rotation="random", rotations=2, level=200, unit=1.0)
+    axis = data.rotation @ torch.tensor([3.0, -2.0, 10.0], dtype=torch.float64)  # turned along
+    expected = torch.linalg.cross(axis[:, None].expand(-1, graph.num_nodes, -1), graph.pos.expand(4, -1, -1))
+    scale = torch.tensor([1.0, 4.0, 1.0, 4.0], dtype=torch.float64)[:, None, None]
+    components = torch.einsum("nak,snk->sna", data.graph.frame[:, :2], scale * expected)
+    torch.testing.assert_close(data.y, components, rtol=0, atol=0.02)
+    assert data.graph.frame[:, 2].allclose(graph.pos)
+    place = torch.einsum("nj,sji->sni", graph.pos, data.rotation)
+    height = 5_000 + 100 * place[..., 0] * place[..., 1] - 300 * place[..., 2] ** 2
+    torch.testing.assert_close(data.height[..., 0], scale[..., 0] * height, rtol=0, atol=1.0)
+    torch.testing.assert_close(data.x[..., 3], place[..., 2])
+
+
+@pytest.mark.usefixtures("made_sphere_data")
 def test_frames_turn_the_components_only():
     s = spheres.fibonacci(200)
     plain, turned = (spheres.sphere_graph(s, cutoff=0.5, frames=f, dtype=torch.float64) for f in ("meridian", "random"))
@@ -72,6 +93,7 @@ def test_frames_turn_the_components_only():
     assert a.rmse(torch.zeros_like(a.y)) == pytest.approx(b.rmse(torch.zeros_like(b.y)))
 
 
+@real
 def test_inputs_are_normalised_and_the_score_is_in_metres_per_second():
     data = still(spheres.healpix(16))
     mean, square = data.x[..., :3].mean((0, 1)), data.x[..., :3].square().mean((0, 1))
@@ -81,6 +103,7 @@ def test_inputs_are_normalised_and_the_score_is_in_metres_per_second():
     assert data.rmse(data.y + torch.tensor([0.3, 0.4])) == pytest.approx(5.0, rel=1e-5)
 
 
+@pytest.mark.usefixtures("made_sphere_data")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"level": 300}, "level must be 200, 500 or 850 hPa, got 300"), ({"unit": 0.0}, "unit must be a positive speed")],

@@ -36,7 +36,7 @@ SAMPLINGS = {
 
 def needs(cls, request):
     if cls in (EraInterim, OceanBasins):
-        request.getfixturevalue("sphere_data")
+        request.getfixturevalue("made_sphere_data")
 
 
 #: Class, its arguments for two samples without noise or rotation, and those that give it a rotation.

@@ -8,13 +8,15 @@ from geomeq import spheres
 from geomeq.datasets import OceanBasins
 from geomeq.datasets._latlon import LatLon
 
-pytestmark = pytest.mark.usefixtures("sphere_data")
+real = pytest.mark.usefixtures("sphere_data")
+made = pytest.mark.usefixtures("made_sphere_data")
 
 
 def still(s, **arguments):
     return OceanBasins(s, rotation="none", rotations=1, noise=0.0, months=(0,), **arguments)
 
 
+@real
 def test_places_and_areas():
     lat, lon = np.radians([[0, -150], [30, -40], [-20, 80], [-60, 0], [80, -150], [48, 10], [35, 18]]).T
     pos = torch.from_numpy(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1))
@@ -32,6 +34,7 @@ def test_places_and_areas():
     assert (whole.y >= 0).all()
 
 
+@real
 def test_inputs():
     s = spheres.healpix(8)
     clean, noisy = still(s), OceanBasins(s, rotation="none", rotations=4, noise=0.5, months=(0,))
@@ -46,6 +49,18 @@ def test_inputs():
     assert float(off[..., [0, 2, 3, 4]].std()) == pytest.approx(0.5, rel=0.05)
 
 
+@made
+def test_basins_turn_with_the_globe():
+    s = spheres.healpix(8)
+    data = OceanBasins(s, rotations=2, noise=0.0)
+    place = torch.einsum("nj,sji->sni", s.pos, data.rotation)
+    sector = (torch.rad2deg(torch.atan2(place[..., 1], place[..., 0])) % 360 / 60).floor().long()
+    expected = torch.tensor([1, 2, 3, 0, 4, 5])[sector]
+    assert (data.y == expected).double().mean() > 0.99  # but for nodes on a boundary
+    assert data.miou(data.y) == 1
+
+
+@made
 def test_splits_are_by_month():
     s = spheres.healpix(2)
     train, test = OceanBasins(s, rotations=2), OceanBasins(s, "test", rotations=2)
@@ -56,6 +71,7 @@ def test_splits_are_by_month():
     assert not torch.equal(train.y[0], train.y[8])
 
 
+@made
 def test_bad_input():
     with pytest.raises(ValueError, match="noise must be finite and not negative"):
         OceanBasins(spheres.healpix(1), noise=float("nan"))
