@@ -106,6 +106,7 @@ def filter_basis(name: str, kernel_shape: KernelShape | Sequence[int], cutoff: f
     name                 kernel_shape   functions K            what they are
     ==================== ============== ====================== =====================================================
     ``hann``             (n_r, n_a)     (n_r//2) n_a + n_r%2   cosine bumps on rings times angular harmonics
+    ``hann2``            (n_r, n_a)     (n_r//2) n_a + n_r%2   the same with squared, smoother bumps
     ``steerable``        (n_r, n_m)     n_r (2 n_m - 1)        cosine bumps times r^m times cos(m a), sin(m a)
     ``piecewise_linear`` (n_r, n_a)     (n_r//2) n_a + n_r%2   hats on rings times hats in the azimuth
     ``harmonic``         (m, n)         m n                    sines and cosines in x and y under a Hann window

@@ -77,7 +77,7 @@ def slopes(basis, x, y, step=1e-6):
     return torch.stack([at(step, 0) - at(-step, 0), at(0, step) - at(0, -step)]) / (2 * step)
 
 
-@pytest.mark.parametrize(("name", "shape"), [(n, s) for n, s in EVERY if n in ("hann", "steerable")])
+@pytest.mark.parametrize(("name", "shape"), [(n, s) for n, s in EVERY if n in ("hann", "hann2", "steerable")])
 def test_smooth_at_the_rim_and_of_one_value_at_the_centre(name, shape):
     basis = filter_basis(name, shape, CUTOFF)
     angle = torch.arange(12, dtype=torch.float64) / 2
@@ -151,7 +151,7 @@ def test_copies_and_pickles(name, shape):
 @pytest.mark.parametrize(
     ("name", "shape", "cutoff", "message"),
     [
-        ("gauss", (3, 3), 0.1, "basis must be one of hann, steerable, .* got 'gauss'"),
+        ("gauss", (3, 3), 0.1, "basis must be one of hann, hann2, .* got 'gauss'"),
         ("hann", (3, 3), 0.0, "more than 0, got 0.0"),
         ("hann", (3, 3), math.nan, "more than 0, got nan"),
         ("hann", (3, 0), 0.1, "at least 1"),
