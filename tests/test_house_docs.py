@@ -48,6 +48,7 @@ PAGES = (
     "start",
     *("groups", "group_graphs", "chebyshev", "finite_groups", "group_conv", "gcnn", "implicit_bias"),
     *("meshes", "gauge", "harmonic", "spin", "bodies"),
+    *("spheres", "sht", "disco", "oslo", "sphere_models", "compression", "sphere_data"),
 )
 
 
