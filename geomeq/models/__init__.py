@@ -20,7 +20,7 @@ from .implicit_bias import (
     spectral_summary,
 )
 from .linear_gcnn import LinearGCNN, LinearMLP
-from .oslo_codec import OSLOCodec, OSLOCodecConfig
+from .oslo_codec import OSLOCodec, OSLOCodecConfig, random_patches
 from .potential import Potential, PotentialOutput
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
@@ -58,6 +58,7 @@ __all__ = [
     "hard_margin",
     "linearize",
     "local_linearization",
+    "random_patches",
     "schatten",
     "spectral_summary",
 ]

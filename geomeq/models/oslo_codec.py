@@ -337,6 +337,30 @@ class OSLOCodec(nn.Module):
         return self._split(fixed_point(self.h_s)(to_fixed(symbols + self.prior.medians.double())))
 
 
+def random_patches(x: Tensor, pixels: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Square patches of HEALPix images, for training at resolutions that do not fit as a whole.
+
+    Args:
+        x: Images ``[B, N, C]``, nested order.
+        pixels: Of a patch, a power of 4 and at most a face: consecutive pixels are a square on a face.
+        count: Patches of each image, drawn independently.
+        generator: Of random numbers.
+
+    Returns:
+        ``[B * count, pixels, C]``, those of one image in a row.
+
+    Raises:
+        ValueError: If ``pixels`` is no power of 4, or larger than a face.
+    """
+    check_shape("x", x, "B", "N", "C")
+    power = pixels > 0 and pixels & (pixels - 1) == 0 and pixels.bit_length() % 2 == 1
+    if not power or x.size(1) % pixels or 12 * pixels > x.size(1):
+        raise ValueError(f"pixels must be a power of 4 and at most those of a face, {x.size(1) // 12}, got {pixels}")
+    squares = x.unflatten(1, (-1, pixels))
+    which = torch.randint(squares.size(1), (x.size(0), count), generator=generator).to(x.device)
+    return squares[torch.arange(x.size(0), device=x.device)[:, None], which].flatten(0, 1)
+
+
 def _channel(shape: tuple[int, ...] | torch.Size) -> Tensor:
     """The table of each symbol of a factorised prior: its channel."""
     return torch.arange(shape[-1]).expand(shape)

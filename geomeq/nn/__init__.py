@@ -28,7 +28,7 @@ from .metric import LearnableMetric
 from .norm_gate import NormGate, NormReLU
 from .ordered_conv import OrderedConv, OrderedConvTranspose
 from .pointwise import FourierFeatures, Pointwise, check_pointwise
-from .rd_loss import LAMBDAS, rd_loss
+from .rd_loss import rd_loss
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
 from .so2_norm import GaugeDropout, SO2BatchNorm
@@ -44,7 +44,6 @@ from .typed_conv import TypedConv
 
 __all__ = [
     "GDN",
-    "LAMBDAS",
     "AntiAliasedPool2d",
     "ChebConv",
     "CodingTables",

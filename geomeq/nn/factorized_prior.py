@@ -89,9 +89,11 @@ class FactorizedPrior(nn.Module):
         """The rising function ``c`` of each channel: the logit of its distribution function.
 
         Args:
-            z: ``[..., C]``.
+            z: ``[..., C]``; half precision is computed in float32.
         """
-        return self._logits(z, [*self.matrix], [*self.shift], [*self.factor])
+        wide = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+        with torch.autocast(z.device.type, enabled=False):
+            return self._logits(wide, [*self.matrix], [*self.shift], [*self.factor])
 
     def _logits(self, z: Tensor, matrix: list[Tensor], shift: list[Tensor], factor: list[Tensor]) -> Tensor:
         u = z.reshape(-1, self.channels).T[:, None]  # [C, 1, M]

@@ -44,10 +44,12 @@ class GaussianConditional(nn.Module):
         """Probability of the unit interval around each value, at least 1e-9.
 
         Args:
-            y: Any shape.
+            y: Any shape; half precision is computed in float32.
             scale: Standard deviation, same shape; raised to 0.11.
             mean: Same shape; default zero.
         """
+        if y.dtype in (torch.float16, torch.bfloat16):
+            y, scale, mean = y.float(), scale.float(), None if mean is None else mean.float()
         scale = lower_bound(scale, SCALES[0])
         off = (y if mean is None else y - mean).abs()
         return lower_bound(_phi((0.5 - off) / scale) - _phi((-0.5 - off) / scale), LEAST_LIKELIHOOD)

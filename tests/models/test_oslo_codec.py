@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from geomeq import spheres
-from geomeq.models import OSLOCodec, OSLOCodecConfig
+from geomeq.models import OSLOCodec, OSLOCodecConfig, random_patches
 from geomeq.models._fixed_point import fixed_point, to_fixed
 from tests.models._codecs import small
 
@@ -110,9 +110,9 @@ def test_training_lowers_the_loss_and_the_auxiliary_loss():
     torch.manual_seed(0)
     codec = OSLOCodec(OSLOCodecConfig(8, channels=6, latent_channels=6, stages=1, hyperprior="scale", lmbda=0.02))
     x = spheres.healpix(8).pos.float()[None] / 2 + 0.5
-    optimizer = torch.optim.Adam(codec.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(codec.parameters(), lr=5e-3)
     losses, auxiliary = [], []
-    for _ in range(60):
+    for _ in range(30):
         parts = codec.loss(x)
         optimizer.zero_grad()
         parts["loss"].backward()
@@ -188,3 +188,35 @@ def test_the_configuration_is_plain_and_checked():
             OSLOCodecConfig(**{"nside": 64, **wrong})
     with pytest.raises(ValueError, match=r"x must have shape \[B, N, 3\]"):
         small()(torch.rand(3072, 3))
+
+
+def test_it_compiles():
+    codec, x = small("mean_scale"), torch.rand(1, 3072, 3)
+    wanted = codec(x)
+    found = torch.compile(codec, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(found["x_hat"], wanted["x_hat"], atol=1e-4, rtol=1e-4)
+
+
+def test_patches_are_squares_of_a_face_and_train_the_same_weights():
+    x = torch.arange(3072.0)[None, :, None].expand(2, -1, 3)
+    found = random_patches(x, 64, count=5, generator=torch.Generator().manual_seed(0))
+    assert found.shape == (10, 64, 3)
+    assert (found[:, 0, 0] % 64 == 0).all()
+    assert torch.equal(found[..., 0].diff(dim=1), torch.ones(10, 63))
+    assert len(set(found[:5, 0, 0].tolist())) > 1
+    assert small().loss(torch.rand_like(found))["loss"].isfinite()
+    for wrong in (48, 3072 * 4, 0):
+        with pytest.raises(ValueError, match="power of 4"):
+            random_patches(x, wrong, 1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_writes_what_a_cpu_reads():
+    codec = small("mean_scale")
+    image = torch.rand(3072, 3)
+    wanted = codec.decompress(codec.compress(image))
+    data = small("mean_scale").cuda().compress(image.cuda())
+    torch.testing.assert_close(codec.decompress(data), wanted, atol=1e-2, rtol=0)
+    found = codec.cuda().decompress(data)
+    torch.testing.assert_close(found.cpu(), small("mean_scale").decompress(data), atol=1e-4, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from geomeq.nn import GaussianConditional
+from geomeq.nn import FactorizedPrior, GaussianConditional
 from geomeq.nn.gaussian_conditional import _upper_tail, scale_table
 
 
@@ -96,3 +96,22 @@ def test_bad_input_is_named():
         GaussianConditional()(torch.zeros(2), torch.ones(3))
     with pytest.raises(ValueError, match=r"mean must have the shape of y"):
         GaussianConditional()(torch.zeros(2), torch.ones(2), torch.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_autocast_keep_probabilities_in_float32(dtype):
+    gaussian, prior = GaussianConditional(), FactorizedPrior(3).eval()
+    y, scale = torch.arange(12.0).view(4, 3) - 5, torch.full((4, 3), 2.0)
+    assert torch.equal(gaussian.likelihood(y.to(dtype), scale.to(dtype)), gaussian.likelihood(y, scale))
+    assert torch.equal(prior.likelihood(y.to(dtype)), prior.likelihood(y))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(prior.likelihood(y), torch.autocast("cpu", enabled=False)(prior.likelihood)(y))
+
+
+def test_layers_compile():
+    gaussian, prior = GaussianConditional().eval(), FactorizedPrior(3).eval()
+    y, scale = torch.randn(4, 3) * 3, torch.rand(4, 3)
+    for layer, args in ((gaussian, (y, scale)), (prior, (y,))):
+        compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+        for found, wanted in zip(compiled(*args), layer(*args), strict=True):
+            torch.testing.assert_close(found, wanted)

@@ -1,5 +1,6 @@
 """What is written is read, in about as many bits as it is worth."""
 
+import hashlib
 import sys
 import time
 
@@ -101,3 +102,13 @@ def test_bad_input_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(ImportError, match=r"pip install 'geomeq\[codec\]'"):
         RangeWriter()
+
+
+def test_the_bytes_of_this_format_do_not_change():
+    # files of today must be read by the versions of tomorrow, of this package and of constriction
+    place = np.arange(3000)
+    index = torch.from_numpy(place % 64)
+    symbols = torch.from_numpy((place * 7919 % 13 - 6) * (1 + (place % 64) ** 2 // 20))
+    symbols[::500] += 10_000
+    data = write((symbols, index, GaussianConditional().tables()))
+    assert (len(data), hashlib.sha256(data).hexdigest()[:16]) == (10060, "85799fd081f7625d")
