@@ -39,7 +39,7 @@ class DiscoUNetConfig:
         basis: Of isotropic and directional filters, see :class:`~geomeq.nn.DiscoConv`.
         kernel_shape: Rings and directions of the filters; isotropic and steerable ones read the rings only.
         cutoff: Radius of the filters, in spacings of the sampling (:attr:`~geomeq.spheres.Sampling.spacing`); between
-            two levels, of the coarser one.
+            two levels, of the coarser one. Below 4 sums over nodes are poor integrals, and rotations suffer.
         filter_norm: Of isotropic and directional filters, see :class:`~geomeq.nn.DiscoConv`.
         norm: Of features: ``"batch"`` or ``None``.
         act: ``"relu"``, ``"silu"``, ``"gelu"``, ``"tanh"`` or ``"elu"``.
@@ -57,7 +57,7 @@ class DiscoUNetConfig:
     spins: tuple[int, ...] = (0, 1)
     basis: str = "hann"
     kernel_shape: tuple[int, int] = (3, 3)
-    cutoff: float = 3.0
+    cutoff: float = 4.0
     filter_norm: str = "mean"
     norm: Literal["batch"] | None = "batch"
     act: str = "silu"
