@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..groups._lasting import lasting
 from ..ops import SparseOperator
+from ..ops._functorch import transforms_functions
 from ._resampling_weights import Weights, conservative_weights, joined, linear_weights, nearest_weights
 from .sampling import Sampling
 
@@ -19,7 +20,7 @@ Method = Literal["nearest", "linear", "conservative"]
 Missing = Literal["propagate", "renormalise", "error"]
 Outside = Literal["nan", "error"]
 _METHODS, _MISSING, _OUTSIDE = (get.__args__ for get in (Method, Missing, Outside))  # type: ignore[attr-defined]
-_KEPT_ENTRIES = 1 << 26  # of the matrices that resample() and images keep, about a gigabyte
+_KEPT_ENTRIES = 1 << 25  # of the matrices that resample() and images keep: about a gigabyte
 _CACHE: "OrderedDict[tuple[object, ...], Resampler]" = OrderedDict()
 
 
@@ -154,12 +155,17 @@ class Resampler:
 
     def _product(self, x: Tensor) -> Tensor:
         main, poles = self._operators(x)
-        return main @ (x if poles is None else torch.cat([x, poles @ x]))
+        path = _path()
+        if poles is not None:
+            x = torch.cat([x, poles.matmul(x, path).to(x.dtype)])
+        return main.matmul(x, path).to(x.dtype)
 
     def _transpose(self, y: Tensor) -> Tensor:
         main, poles = self._operators(y, transposed=True)
-        x = main @ y
-        return x if poles is None else x[: self.num_in] + poles @ x[self.num_in :]
+        path = _path()
+        x = main.matmul(y, path)
+        x = x if poles is None else x[: self.num_in] + poles.matmul(x[self.num_in :], path)
+        return x.to(y.dtype)
 
     def _operators(self, x: Tensor, transposed: bool = False) -> tuple[SparseOperator, SparseOperator | None]:
         key = (torch.float64 if x.dtype == torch.float64 else torch.float32, x.device, transposed)
@@ -242,6 +248,11 @@ def _operator(matrix: csr_array, dtype: torch.dtype, device: torch.device) -> Sp
     )
     value = torch.from_numpy(matrix.data).to(device=device, dtype=dtype)
     return SparseOperator(ptr, col, value, [ptr_t, col_t, perm_t], (matrix.shape[1], matrix.shape[0]), False)
+
+
+def _path() -> str:
+    """Function transforms of torch (``jvp``, ``vmap``) see through the plain formula only."""
+    return "reference" if transforms_functions() else "auto"
 
 
 def _by_nodes(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:

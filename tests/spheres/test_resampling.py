@@ -152,6 +152,32 @@ def test_what_is_built_in_inference_mode_serves_training():
     assert x.grad is not None
 
 
+def test_half_precision_function_transforms_and_compilation():
+    resampler = Resampler(spheres.healpix(4), spheres.gauss_legendre(6))  # rings beside the poles: both factors
+    x = torch.randn(2, 192, 3)
+    y = resampler(x)
+    half = resampler(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), y, atol=0.05, rtol=0.02)
+    value, slope = torch.func.jvp(resampler, (x,), (x,))
+    torch.testing.assert_close(slope, y)  # not silently zero
+    torch.testing.assert_close(torch.func.vmap(resampler)(x), y)
+    compiled = torch.compile(lambda v: 2 * resampler(v), fullgraph=True)
+    x.requires_grad_()
+    torch.testing.assert_close(compiled(x), 2 * y)
+    (grad,) = torch.autograd.grad(compiled(x).sum(), x)
+    torch.testing.assert_close(grad, 2 * resampler.adjoint(torch.ones_like(y)))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_as_on_the_cpu():
+    s_in, s_out, x = spheres.healpix(16), spheres.cubed(20), torch.randn(3072, 4)
+    x[7] = math.nan
+    for missing in ("propagate", "renormalise"):
+        y = resample(x.cuda(), s_in, s_out, missing=missing)
+        torch.testing.assert_close(y.cpu(), resample(x, s_in, s_out, missing=missing), equal_nan=True)
+
+
 def test_a_turn_by_one_column_turns_the_result_seams_and_poles_included():
     s, columns = spheres.gauss_legendre(6, 12), 12
     angle = 2 * math.pi / columns
