@@ -36,8 +36,8 @@ from .image_grids import cubemap, equirectangular
 from .image_quality import s_psnr, ws_psnr
 from .images import from_cubemap, from_equirectangular, to_cubemap, to_equirectangular
 from .kinds import KINDS, resolution_for, sampling
-from .resampling import Resampler, resample
 from .ordered_neighbours import order_by_azimuth, ordered_neighbours
+from .resampling import Resampler, resample
 from .ring_grids import driscoll_healy, equiangular, gauss_legendre, lobatto, reduced_gauss_legendre
 from .sampling import Rings, Sampling
 from .scattered import random, scattered, voronoi_area
