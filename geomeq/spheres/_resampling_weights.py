@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
@@ -105,19 +107,22 @@ def _in_triangles(s_in: Sampling, reach: float) -> Rows:
 
 def _assemble(rows: Rows, points: np.ndarray, columns: int) -> csr_array:
     """Sparse rows, chunk by chunk; weights that are rounding are dropped, and the rest made to sum to 1."""
-    parts, columns_of, weights_of = [np.zeros(1, dtype=np.int64)], [], []
-    for start in range(0, len(points), _CHUNK):
+    index = np.int32 if columns < 2**31 else np.int64
+
+    def chunk(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         column, weight, inside = rows(points[start : start + _CHUNK])
         keep = weight > _ROUNDING
         if inside is not None:
             keep &= inside[:, None]
         total = np.where(keep, weight, 0.0).sum(axis=1, keepdims=True)
         weight = weight / np.where(total > 0, total, 1.0)
-        columns_of.append(column[keep].astype(np.int32 if columns < 2**31 else np.int64))
-        weights_of.append(weight[keep])
-        parts.append(keep.sum(axis=1))
-    ptr = np.cumsum(np.concatenate(parts))
-    matrix = csr_array((np.concatenate(weights_of), np.concatenate(columns_of), ptr), shape=(len(points), columns))
+        return keep.sum(axis=1), column[keep].astype(index), weight[keep]
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # numpy lets other threads run while it computes
+        parts = list(pool.map(chunk, range(0, len(points), _CHUNK)))
+    counts, columns_of, weights_of = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    ptr = np.concatenate([[0], np.cumsum(counts)])
+    matrix = csr_array((weights_of, columns_of, ptr), shape=(len(points), columns))
     matrix.sum_duplicates()
     return matrix
 

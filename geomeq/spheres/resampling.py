@@ -49,7 +49,8 @@ class Resampler:
         s_out: The sampling that they are wanted on.
         method: See above.
         outside: What a target gets that nothing is known about: ``"nan"`` or ``"error"``.
-        reach: Radians; default infinite for a whole sampling, for a part its spacing.
+        reach: Radians; default infinite for a whole sampling, for a part its spacing. (Linear interpolation on whole
+            rings and cube faces reaches everywhere.)
 
     Raises:
         ValueError: If a name is unknown, ``reach`` is not positive, targets lie outside and ``outside="error"``, the

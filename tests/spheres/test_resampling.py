@@ -240,6 +240,27 @@ def test_linear_functions_are_exact_at_the_poles_of_healpix():
     assert float((resample(s.pos[:, :2], s, targets) - targets.pos[:, :2]).abs().max()) < 5e-6
 
 
+def test_tiny_and_lopsided_samplings_still_give_means():
+    tiny = [spheres.gauss_legendre(1, 1), spheres.gauss_legendre(5, 2), spheres.equiangular(2, 1), spheres.healpix(1)]
+    tiny += [spheres.equiangular(3, 3), spheres.cubed(1), spheres.cubemap(2), spheres.equirectangular(50, 3)]
+    for s in tiny:
+        for method in ("linear", "nearest"):
+            matrix = Resampler(s, TARGETS, method).matrix()
+            assert matrix.data.min() > 0
+            assert abs(matrix.sum(axis=1) - 1).max() < 4e-15
+
+
+def test_any_number_of_threads_gives_the_same_matrix():
+    s_in, s_out = spheres.healpix(32), spheres.equirectangular(160)  # two chunks
+    threads = torch.get_num_threads()
+    matrices = []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        matrices.append(Resampler(s_in, s_out).matrix())
+    torch.set_num_threads(threads)
+    assert (matrices[0] != matrices[1]).nnz == 0
+
+
 # areas
 
 
