@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from geomeq.ops import taps_linear, taps_transposed, typed_linear
 
+from ._ordered_compass import CompassPlan, compass_mix
 from ._ordered_plan import EdgePlan, FacePlan, Plan, TablePlan
 
 
@@ -13,6 +14,9 @@ def apply_plan(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, group
     if isinstance(plan, FacePlan):
         return _faces(x, weight, bias, plan, groups)
     weight = dense_weight(weight, groups)
+    if isinstance(plan, CompassPlan):
+        y = compass_mix(x, weight, plan.there, plan.back)
+        return y if bias is None else y + bias
     x = x if plan.extend is None else plan.extend(x)
     if isinstance(plan, TablePlan):
         y = taps_linear(x, weight, plan.table, plan.scale)
@@ -29,6 +33,9 @@ def apply_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan,
     if isinstance(plan, FacePlan):
         return _faces_transposed(y, weight, bias, plan, groups)
     weight = dense_weight(weight, groups)
+    if isinstance(plan, CompassPlan):
+        x = compass_mix(y, weight.transpose(1, 2), plan.back, plan.there)
+        return x if bias is None else x + bias
     y = y if plan.factor is None else y * plan.factor.to(y.dtype)[:, None]
     if isinstance(plan, TablePlan):
         x = taps_transposed(y, weight, plan.table, plan.num_rows, plan.scale)

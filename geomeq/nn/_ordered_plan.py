@@ -20,6 +20,8 @@ from geomeq.spheres import (
 )
 from geomeq.spheres.healpix_tables import healpix_around
 
+from ._ordered_compass import CompassPlan, compass_plan
+
 MISSING = ("zero", "renormalise", "average")
 
 
@@ -47,6 +49,7 @@ class Window:
     """Square of the step between outputs, 1 or 4."""
     missing: str
     distance: bool
+    oriented: bool = False
 
     @property
     def reach(self) -> int:
@@ -161,7 +164,7 @@ class EdgePlan:
         )
 
 
-Plan = FacePlan | TablePlan | EdgePlan
+Plan = FacePlan | TablePlan | EdgePlan | CompassPlan
 
 # Layers on one grid share its tables; they go when the last layer does.
 _SHARED: WeakValueDictionary[tuple[object, ...], Plan] = WeakValueDictionary()
@@ -176,6 +179,8 @@ def shared_plan(path: str, domain: Domain, window: Window, device: torch.device)
             plan = shared_plan(path, domain, window, torch.device("cpu")).to(device)
         elif path == "face":
             plan = lasting(face_plan)(domain, window)
+        elif path == "compass":
+            plan = lasting(compass_plan)(domain.side, window.stride)
         elif path == "edge":
             table = shared_plan("gather", domain, window, device)
             assert isinstance(table, TablePlan)

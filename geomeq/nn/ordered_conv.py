@@ -45,6 +45,7 @@ class _Ordered(nn.Module):
         groups: int = 1,
         missing: str = "zero",
         distance: bool = False,
+        oriented: bool = False,
         bias: bool = True,
         path: str = "auto",
         pixels: Tensor | None = None,
@@ -57,11 +58,13 @@ class _Ordered(nn.Module):
         _check_options(in_channels, out_channels, stride, hops, dilation, groups, missing, path)
         self.in_channels, self.out_channels, self.nside = in_channels, out_channels, nside
         self.groups, self.path = groups, path
-        self.window = Window(hops, dilation, stride, missing, bool(distance))
+        self.window = Window(hops, dilation, stride, missing, bool(distance), bool(oriented))
         self.taps = (2 * hops + 1) ** 2
         self._plans: dict[tuple[int, str], Plan] = {}
         self._fixed: TablePlan | EdgePlan | None = None
         graph = neighbours is not None or edge_index is not None
+        if oriented:
+            self._check_oriented(graph or pixels is not None)
         if graph:
             self._fixed = self._read_graph(neighbours, edge_index, edge_type, num_nodes)
         elif nside is not None:
@@ -150,6 +153,15 @@ class _Ordered(nn.Module):
             raise ValueError("pixels must increase, each but once; sort them, and the signal with them")
         return lasting(pixel_table_plan)(self.nside, pixels, self.window)
 
+    def _check_oriented(self, fixed: bool) -> None:
+        window = self.window
+        others = window.hops != 1 or window.dilation > 1 or window.distance or window.missing != "zero"
+        if fixed or others or self.path != "auto":
+            raise ValueError(
+                "oriented=True interpolates between the neighbours of whole spheres, where none is missing: it goes "
+                "with hops=1, dilation=1, missing='zero', path='auto', and without distance, pixels or a graph"
+            )
+
     def _check_path(self) -> None:
         if self.path == "face" and (self._fixed is not None or self.window.distance):
             why = "weights by distance" if self.window.distance else "pixels of your own or a graph"
@@ -195,7 +207,11 @@ class _Ordered(nn.Module):
         if domain.whole:
             self._check_size(domain.side)
         path = self.path
-        if path == "auto":
+        if self.window.oriented:
+            if not domain.whole or domain.side < 2:
+                raise ValueError(f"oriented=True needs a whole sphere of nside 2 or more, got {num_nodes} pixels")
+            path = "compass"
+        elif path == "auto":
             path = "gather" if self.window.distance else "face"
         return shared_plan(path, domain, self.window, device)
 
@@ -240,6 +256,7 @@ class _Ordered(nn.Module):
             "groups": (self.groups, 1),
             "missing": (window.missing, "zero"),
             "distance": (window.distance, False),
+            "oriented": (window.oriented, False),
             "bias": (self.bias is not None, True),
             "path": (self.path, "auto"),
         }
@@ -281,6 +298,10 @@ class OrderedConv(_Ordered):
         groups: Groups of channels which do not mix; ``groups=in_channels`` for one filter each.
         missing: As above.
         distance: Whether ``g`` is the side of a pixel over the distance of the neighbour; otherwise 1.
+        oriented: Whether taps lie in the same directions of the compass everywhere. In the polar caps the grids of the
+            faces, and the filters with them, turn by up to 52 degrees from the meridians; with this option each tap is
+            interpolated between the two neighbours beside its direction (two to three times the time). Whole spheres
+            and one hop only; then nothing is missing.
         bias: Whether there is one.
         path: ``"auto"`` takes ``"face"`` where it can.
         pixels: Nested numbers of a part of the sphere, increasing, ``[M]``: x then holds these; others are missing.
