@@ -14,8 +14,8 @@ from torch import Tensor
 
 from geomeq.ops._ring_plan import RingPlan
 
-_CHUNK = 3 * 2**20  # bytes of filtered channels at a time: what stays in the cache of a core or two
-_ROWS = 2**21  # bytes of rows that are transformed at a time
+_CHUNK = 3 * 2**19  # bytes of filtered channels at a time: what stays in the cache of a core or two
+_ROWS = 2**20  # bytes of rows that are transformed at a time
 
 
 def _pairs(x: Tensor) -> Tensor:
@@ -64,12 +64,13 @@ def put(z: Tensor, first: int, last: int, y: Tensor) -> None:
     if y.size(-1) % 2:
         y = F.pad(y, (0, 1))
     real, imag = _pairs(y[:, :rows, 0]), _pairs(y[:, :rows, 1])
-    imag.mul_(1j)
-    torch.add(real, imag, out=z[:, first:last].transpose(0, 1))
+    torch.add(real, imag, alpha=1j, out=z[:, first:last].transpose(0, 1))
     low, high = max(first, 1), min(last, (columns + 1) // 2)
     if low < high:
         part = slice(low - first, high - first)
-        z[:, columns - high + 1 : columns - low + 1] = torch.sub(real[part], imag[part]).flip(0).transpose(0, 1)
+        z[:, columns - high + 1 : columns - low + 1] = (
+            torch.sub(real[part], imag[part], alpha=1j).flip(0).transpose(0, 1)
+        )
 
 
 def from_spectrum(z: Tensor, out: Tensor) -> None:

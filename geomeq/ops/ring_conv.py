@@ -12,6 +12,7 @@ from geomeq.ops._ring_kernel import convolve, convolve_back, to_spectrum
 from geomeq.ops._ring_plan import RingPlan, RingTable, make_bands, make_spectra
 
 Grid = tuple[int, int]
+_KEPT = 24 * 2**20  # bytes of input beyond which transforming it again is cheaper than memory taken anew
 _Bound = tuple[RingPlan, Tensor, Tensor]
 _PER_BAND = ("spectra", "index")
 
@@ -127,7 +128,7 @@ def _check_entries(
             raise TypeError(f"{name} must hold integers (torch.long), got {index.dtype}")
         if rows and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < rows:
             raise ValueError(
-                f"{name} names rows {int(index.min())} to {int(index.max())}, but there are 0 to {rows - 1}"
+                f"{name} names rows {int(index.min())} to {int(index.max())}, but there are only rows 0 to {rows - 1}"
             )
     if min(*size_in, *size_out) < 1:
         raise ValueError(f"grids have at least one row and one column, got {size_in} and {size_out}")
@@ -157,7 +158,8 @@ def ring_conv(x: Tensor, filters: RingFilters, weight: Tensor, recompute: bool =
         x: ``[N_in, C]`` or ``[B, N_in, C]``, nodes row by row.
         filters: Of the two grids.
         weight: ``[C_out, C / groups, K]``; the number of groups follows from its shape.
-        recompute: Whether to keep only ``x`` for the backward pass, and transform it again there.
+        recompute: Whether to keep only ``x`` for the backward pass, and transform it again there. Large signals are
+            not kept twice in any case.
 
     Returns:
         ``[N_out, C_out]`` or ``[B, N_out, C_out]``.
@@ -242,7 +244,8 @@ def _split(layout: Sequence[int], tensors: Sequence[Tensor]) -> tuple[list[_Boun
 
 
 def _operator(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Sequence[int], recompute: bool) -> Tensor:
-    keep = not recompute and torch.is_grad_enabled() and weight.requires_grad
+    small = x.numel() * x.element_size() <= _KEPT
+    keep = small and not recompute and torch.is_grad_enabled() and weight.requires_grad
     return ring_mix(x.contiguous(), weight.contiguous(), tensors, layout, keep)[0]
 
 
