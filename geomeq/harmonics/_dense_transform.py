@@ -39,10 +39,13 @@ class DenseTransform:
         """Whether the matrix is kept."""
         return self.entries <= _LARGEST_TABLE
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """The integral of the field with each harmonic, by the weights of the sampling."""
-        area = self._tensor("area", x)
-        return self._apply((x * area[:, None]), True)
+    def analyse(self, x: Tensor, weighted: bool = True) -> Tensor:
+        """The integral of the field with each harmonic, or the bare sum over the nodes."""
+        return self._apply(self.weigh(x) if weighted else x, True)
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """The field times the weights."""
+        return x * self._tensor("area", x)[:, None]
 
     def synthesise(self, c: Tensor) -> Tensor:
         """The field of coefficients at the nodes."""

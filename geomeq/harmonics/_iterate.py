@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._adjoint import analyse, synthesise
 from ._transform_cache import SphereTransform
 
 
@@ -13,9 +14,9 @@ def jacobi(transform: SphereTransform, x: Tensor, iterations: int) -> Tensor:
 
     Each turn multiplies the error by how far the weights are from exact: about 0.01 on HEALPix.
     """
-    c = transform.analyse(x)
+    c = analyse(transform, x)
     for _ in range(iterations):
-        c = c + transform.analyse(x - transform.synthesise(c))
+        c = c + analyse(transform, x - synthesise(transform, c))
     return c
 
 
@@ -30,7 +31,7 @@ def conjugate_gradients(transform: SphereTransform, x: Tensor, iterations: int, 
         iterations: How many; more than needed does no harm.
         parts: 2 where pairs of channels are complex numbers.
     """
-    return _Solve.apply(transform.analyse(x), transform, iterations, parts)  # type: ignore[no-any-return, no-untyped-call]
+    return _Solve.apply(analyse(transform, x), transform, iterations, parts)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def solve_normal(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:

@@ -41,10 +41,10 @@ class Orders:
 
 
 def order_groups(lmax: int) -> list[Orders]:
-    """All orders 0 to ``lmax`` in groups of an eighth of their degrees, which pads by a sixteenth."""
+    """All orders 0 to ``lmax`` in groups of a fifth of their degrees, which pads by a tenth."""
     groups, first, start = [], 0, 0
     while first <= lmax:
-        stop = min(first + max(4, (lmax + 1 - first) // 8), lmax + 1)
+        stop = min(first + max(16, (lmax + 1 - first) // 5), lmax + 1)
         groups.append(Orders(first, stop, (lmax - first) // 2 + 1, start))
         start += groups[-1].rows
         first = stop

@@ -28,9 +28,11 @@ class GridFourier:
         self.lmax, (self.rows, self.columns) = lmax, s.grid
         self.half = (self.rows + 1) // 2
         self.colatitude = s.rings.colatitude[: self.half].double()
-        self.area = s.area.double().clone()
-        if self.rows % 2:  # the equator is folded onto itself
-            self.area[(self.half - 1) * self.columns : self.half * self.columns] /= 2
+        # The equator is folded onto itself, so that it counts half.
+        once = torch.ones(self.rows, 1, dtype=torch.float64)
+        once[self.half - 1] = 0.5 if self.rows % 2 else 1.0
+        area = s.area.double()
+        self._tensors = [area, (area.view(self.rows, self.columns) * once).flatten(), once]
 
     @staticmethod
     def serves(s: Sampling, lmax: int) -> bool:
@@ -42,16 +44,21 @@ class GridFourier:
 
     def tensors(self) -> list[Tensor]:
         """What the transforms need beside the field."""
-        return [self.area]
+        return self._tensors
 
-    def analyse(self, x: Tensor, tensors: list[Tensor]) -> Tensor:
-        """Coefficients of the field times the weights."""
-        (area,) = tensors
-        x = (x * area[:, None]).unflatten(1, (self.rows, self.columns))
+    def analyse(self, x: Tensor, tensors: list[Tensor], weighted: bool) -> Tensor:
+        """Coefficients of the field, times the weights or not."""
+        _, area, once = tensors
+        x = x * area[:, None] if weighted else x
+        x = x.unflatten(1, (self.rows, self.columns))
+        x = x * once[:, None] if self.rows % 2 and not weighted else x
         north, south = x[:, : self.half], x[:, self.rows - self.half :].flip(1)
-        folded = torch.stack([north + south, north - south])
-        fourier = torch.fft.rfft(folded, dim=3).narrow(3, 0, self.lmax + 1)
-        return torch.view_as_real(fourier).permute(3, 0, 2, 5, 1, 4)
+        even, odd = (self._of_rows(part) for part in (north + south, north - south))
+        return torch.stack([even, odd], dim=1)
+
+    def _of_rows(self, x: Tensor) -> Tensor:
+        fourier = torch.fft.rfft(x, dim=2).narrow(2, 0, self.lmax + 1)
+        return torch.view_as_real(fourier).permute(2, 1, 4, 0, 3)
 
     def synthesise(self, fourier: Tensor, tensors: list[Tensor]) -> Tensor:
         """The field of coefficients."""
@@ -88,8 +95,10 @@ class RingFourier:
         begin[order] = width.cumsum(0) - width
         self.bins = int(width.sum())
         ring = torch.cat([north, south])
+        area = s.area.double()
         self._tensors = [
-            s.area.double()[node],
+            area,
+            area[node],
             node,
             node.argsort(),
             *_aliases(rings, ring, begin, self.bins, lmax),
@@ -99,10 +108,11 @@ class RingFourier:
         """What the transforms need beside the field."""
         return self._tensors
 
-    def analyse(self, x: Tensor, tensors: list[Tensor]) -> Tensor:
-        """Coefficients of the field times the weights."""
-        area, node, _, place, turn, _ = tensors
-        x = x.index_select(1, node) * area[:, None]
+    def analyse(self, x: Tensor, tensors: list[Tensor], weighted: bool) -> Tensor:
+        """Coefficients of the field, times the weights or not."""
+        _, area, node, _, place, turn, _ = tensors
+        x = x.index_select(1, node)
+        x = x * area[:, None] if weighted else x
         parts, start = [], 0
         for count, rings in self.counts:
             part = x.narrow(1, start, count * rings).unflatten(1, (rings, count))
@@ -118,7 +128,7 @@ class RingFourier:
 
     def synthesise(self, fourier: Tensor, tensors: list[Tensor]) -> Tensor:
         """The field of coefficients."""
-        _, _, back, place, turn, times = tensors
+        _, _, _, back, place, turn, times = tensors
         even, odd = fourier.unbind(1)
         both = torch.stack([even + odd, even - odd], dim=1).flatten(0, 2)  # [order, hemisphere, ring] in one axis
         re, im = both.unbind(1)

@@ -1,5 +1,6 @@
 """Analysis and synthesis on rings: Fourier along each ring, then one table of Legendre functions for each order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,21 +36,19 @@ class RingTransform:
         self._index = [*_places(lmax, row_numbers(self.groups, lmax), self.rows), *_poles(s, spin)]
         self.kept: dict[tuple[str, torch.dtype, torch.device], list[Tensor]] = {}
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """The integral of the field with each harmonic, by the weights of the sampling."""
+    def analyse(self, x: Tensor, weighted: bool = True) -> Tensor:
+        """The integral of the field with each harmonic, or the bare sum over the nodes."""
         tensors, channels = self._tensors(x), x.size(2)
         x = _turned(x, tensors[4], tensors[5], -1.0) if self.has_poles else x
-        fourier = self.fourier.analyse(x, tensors[_INDEX:][: self._num_fourier])
+        fourier = self.fourier.analyse(x, self._of_rings(tensors), weighted)
         if self.spin:
             fourier = torch.stack([fourier, _partner(fourier.flip(1))], dim=2)
             fourier = fourier.flip(1) if self.spin % 2 else fourier
         fourier = fourier.reshape(2 * (self.lmax + 1), self.signs * self.fourier.half, -1)
-        parts = []
-        for number, group in enumerate(self.groups):
-            part = fourier[2 * group.first : 2 * group.stop]
-            parts.append(self._product(number, part, tensors, False).flatten(0, 1))
+        parts = fourier.split([2 * (group.stop - group.first) for group in self.groups])
+        flat = self._products(parts, tensors, False).view(2 * self.rows, -1)
         pick, factor = tensors[0], tensors[2]
-        flat = torch.cat(parts).view(2 * self.rows, -1).index_select(0, pick) * factor[:, None]
+        flat = flat.index_select(0, pick) * factor[:, None]
         return flat.view(flat.size(0), -1, channels).transpose(0, 1)
 
     def synthesise(self, c: Tensor) -> Tensor:
@@ -58,35 +57,49 @@ class RingTransform:
         put, factor = tensors[1], tensors[3]
         flat = c.transpose(0, 1).flatten(1) * factor[:, None]
         flat = torch.cat([flat, flat.new_zeros(1, flat.size(1))]).index_select(0, put).view(self.rows, -1)
-        parts = []
-        for number, group in enumerate(self.groups):
-            part = flat[group.start : group.start + group.rows].view(-1, group.length, flat.size(1))
-            parts.append(self._product(number, part, tensors, True))
-        fourier = torch.cat(parts).view(self.lmax + 1, 2, self.signs, self.fourier.half, 2, -1, channels)
+        parts = flat.split([group.rows for group in self.groups])
+        parts = [part.view(-1, group.length, part.size(1)) for part, group in zip(parts, self.groups, strict=True)]
+        fourier = self._products(parts, tensors, True)
+        fourier = fourier.view(self.lmax + 1, 2, self.signs, self.fourier.half, 2, -1, channels)
         if self.spin:
             fourier = fourier.flip(1) if self.spin % 2 else fourier
             plus, minus = fourier.unbind(2)
             fourier = plus + _partner(minus.flip(1))
         else:
             fourier = fourier.squeeze(2)
-        x = self.fourier.synthesise(fourier, tensors[_INDEX:][: self._num_fourier])
+        x = self.fourier.synthesise(fourier, self._of_rings(tensors))
         return _turned(x, tensors[4], tensors[5], 1.0) if self.has_poles else x
 
-    def _product(self, number: int, x: Tensor, tensors: list[Tensor], transpose: bool) -> Tensor:
-        tables = tensors[_INDEX + self._num_fourier :]
-        if tables:
-            table = tables[number]
-            return torch.bmm(table.mT if transpose else table, x)
-        return _Passing.apply(x, self, number, transpose)  # type: ignore[no-any-return, no-untyped-call]
+    def weigh(self, x: Tensor) -> Tensor:
+        """The field times the weights."""
+        return x * self._of_rings(self._tensors(x))[0][:, None]
+
+    def _products(self, parts: Sequence[Tensor], tensors: list[Tensor], transpose: bool) -> Tensor:
+        """All orders: each group times its table, one below the other ``[rows, columns]``."""
+        tables = tensors[_INDEX + len(self.fourier.tensors()) :]
+        if not tables:
+            return torch.cat(
+                [_Passing.apply(x, self, n, transpose).flatten(0, 1) for n, x in enumerate(parts)]  # type: ignore[no-untyped-call]
+            )
+        tables = [table.mT for table in tables] if transpose else tables
+        pairs = list(zip(tables, parts, strict=True))
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+            return torch.cat([torch.bmm(table, x).flatten(0, 1) for table, x in pairs])
+        out = parts[0].new_empty(sum(len(table) * table.size(1) for table in tables), parts[0].size(2))
+        start = 0
+        for table, x in pairs:  # into one piece of memory, which a list and a copy would take twice
+            stop = start + len(table) * table.size(1)
+            torch.bmm(table, x, out=out[start:stop].view(len(table), table.size(1), -1))
+            start = stop
+        return out
+
+    def _of_rings(self, tensors: list[Tensor]) -> list[Tensor]:
+        return tensors[_INDEX : _INDEX + len(self.fourier.tensors())]
 
     def table(self, number: int, like: Tensor) -> Tensor:
         """The table of a group of orders, made now."""
         group = self.groups[number]
         return group_table(group, self.fourier.colatitude, self.lmax, self.spin).to(like)
-
-    @property
-    def _num_fourier(self) -> int:
-        return len(self.fourier.tensors())
 
     def _tensors(self, x: Tensor) -> list[Tensor]:
         return kept_tensors((self.s.key, self.lmax, self.spin), "tables", x.dtype, x.device)

@@ -24,8 +24,11 @@ class SphereTransform(Protocol):
     entries: int  #: numbers in its tables
     kept: dict[tuple[str, torch.dtype, torch.device], list[Tensor]]  #: what :meth:`make` has made
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """The integral of the field with each harmonic, by the weights of the sampling."""
+    def analyse(self, x: Tensor, weighted: bool = True) -> Tensor:
+        """The integral of the field with each harmonic by the weights of the sampling, or the bare sum over nodes."""
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """The field times the weights."""
 
     def synthesise(self, c: Tensor) -> Tensor:
         """The field of coefficients at the nodes."""

@@ -86,8 +86,9 @@ def rotate(c: Tensor, rotation: Tensor, spin: int = 0) -> Tensor:
     check_shape("rotation", rotation, 3, 3)
     axis, lmax = _axis(c, spin)
     if not torch.compiler.is_compiling():
-        error = float((rotation.mT @ rotation - torch.eye(3).to(rotation)).abs().max())
-        if not error < 1e-4 or float(torch.linalg.det(rotation.detach())) < 0:
+        given = rotation.detach()
+        error = float((given.mT @ given - torch.eye(3).to(given)).abs().max())
+        if not error < 1e-4 or float(torch.linalg.det(given)) < 0:
             raise ValueError(f"rotation must be orthogonal with determinant 1, got {rotation.tolist()}")
     axes = _AXES.to(rotation)
     return _turned(c, axes @ rotation @ axes.T, axis, lmax)

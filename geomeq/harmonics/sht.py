@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_finite, check_shape
 from geomeq.spheres import Sampling
 
+from ._adjoint import synthesise
 from ._dense_transform import DenseTransform
 from ._iterate import conjugate_gradients, jacobi
 from ._ring_transform import RingTransform
@@ -213,7 +214,7 @@ class InverseSHT(_Transform):
         count = (self.lmax + 1) ** 2
         coefficients = _as_batch("c", c, count, self.spin)
         with torch.autocast(c.device.type, enabled=False):
-            x = self.transform.synthesise(coefficients)
+            x = synthesise(self.transform, coefficients)
         if _may_look(x) and not bool(torch.isfinite(x[:, 0]).all()):
             check_finite("c", coefficients.transpose(0, 1))
         return _like(x, c, self.spin)
