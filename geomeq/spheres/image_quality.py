@@ -35,7 +35,8 @@ def s_psnr(
         reference: Likewise, of any height.
         peak: Largest value of a pixel; default 255 for bytes, else 1.
         points: How many, or a sampling.
-        method: How an image is read between its pixels: ``"nearest"`` (known as S-PSNR-NN) or ``"linear"``.
+        method: How an image is read between its pixels: ``"nearest"`` (known as S-PSNR-NN) or ``"linear"``, which
+            averages noise of single pixels away and so gives higher numbers. Say which you report.
         lon_start: Longitude of the left edge of both images, radians.
 
     Returns:
@@ -56,7 +57,7 @@ def s_psnr(
         )
     for v in (first, second):
         _check_panorama(v)
-    if first.shape == second.shape and method != "conservative":  # linear: one resampling instead of two
+    if first.shape == second.shape:  # resampling is linear: once instead of twice
         error = from_equirectangular(first - second, s, method, lon_start)
     else:
         error = from_equirectangular(first, s, method, lon_start) - from_equirectangular(second, s, method, lon_start)
