@@ -16,7 +16,7 @@ def apply_plan(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, group
     weight = dense_weight(weight, groups)
     if isinstance(plan, CompassPlan):
         y = compass_mix(x, weight, plan.there, plan.back)
-        return y if bias is None else y + bias
+        return y if bias is None else y + bias.to(y.dtype)
     x = x if plan.extend is None else plan.extend(x)
     if isinstance(plan, TablePlan):
         y = taps_linear(x, weight, plan.table, plan.scale)
@@ -25,7 +25,7 @@ def apply_plan(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, group
     else:
         y = _weighted_messages(x, weight, plan, reverse=False)
     y = y if plan.factor is None else y * plan.factor.to(y.dtype)[:, None]
-    return y if bias is None else y + bias
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 def apply_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, groups: int) -> Tensor:
@@ -35,7 +35,7 @@ def apply_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan,
     weight = dense_weight(weight, groups)
     if isinstance(plan, CompassPlan):
         x = compass_mix(y, weight.transpose(1, 2), plan.back, plan.there)
-        return x if bias is None else x + bias
+        return x if bias is None else x + bias.to(x.dtype)
     y = y if plan.factor is None else y * plan.factor.to(y.dtype)[:, None]
     if isinstance(plan, TablePlan):
         x = taps_transposed(y, weight, plan.table, plan.num_rows, plan.scale)
@@ -44,7 +44,7 @@ def apply_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan,
     else:
         x = _weighted_messages(y, weight, plan, reverse=True)
     x = x if plan.extend is None else plan.extend.transposed(x)
-    return x if bias is None else x + bias
+    return x if bias is None else x + bias.to(x.dtype)
 
 
 def dense_weight(weight: Tensor, groups: int) -> Tensor:
@@ -68,7 +68,7 @@ def _faces(x: Tensor, weight: Tensor, bias: Tensor | None, plan: FacePlan, group
     inside = None if plan.bias_after else bias
     out = nn.functional.conv2d(image, _kernel(weight, plan), inside, plan.step, 0, plan.dilation, groups)
     out = plan.nested(out.permute(0, 2, 3, 1).reshape(x.size(0), -1, weight.size(2)))
-    return out + bias if plan.bias_after and bias is not None else out
+    return out + bias.to(out.dtype) if plan.bias_after and bias is not None else out
 
 
 def _faces_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: FacePlan, groups: int) -> Tensor:
@@ -78,7 +78,7 @@ def _faces_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Face
         image.permute(0, 3, 1, 2), _kernel(weight, plan), None, plan.step, 0, more, groups, plan.dilation
     )
     out = plan.halo.transposed(out.permute(0, 2, 3, 1).reshape(y.size(0), -1, weight.size(1) * groups))
-    return out if bias is None else out + bias
+    return out if bias is None else out + bias.to(out.dtype)
 
 
 def _weighted_messages(x: Tensor, weight: Tensor, plan: EdgePlan, reverse: bool) -> Tensor:

@@ -118,10 +118,12 @@ def map_rows(x: Tensor, there: Sequence[Tensor], back: Sequence[Tensor]) -> Tens
         ``[B, M, C]``.
     """
     index, empty, rows, sources, weight = there
-    out = x.new_empty(x.size(0), index.numel(), x.size(2))
-    x = x.contiguous()
-    for one, row in zip(out, x, strict=True):  # a batch at once takes a slow way
-        torch.index_select(row, 0, index, out=one)
+    if x.device.type == "cpu":
+        out, x = x.new_empty(x.size(0), index.numel(), x.size(2)), x.contiguous()
+        for one, row in zip(out, x, strict=True):  # a batch at once takes a slow way
+            torch.index_select(row, 0, index, out=one)
+    else:
+        out = x.index_select(1, index)
     if empty.numel():
         out.index_fill_(1, empty, 0)
     if rows.numel():

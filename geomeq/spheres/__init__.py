@@ -36,7 +36,7 @@ from .image_grids import cubemap, equirectangular
 from .image_quality import s_psnr, ws_psnr
 from .images import from_cubemap, from_equirectangular, to_cubemap, to_equirectangular
 from .kinds import KINDS, resolution_for, sampling
-from .ordered_neighbours import order_by_azimuth, ordered_neighbours
+from .ordered_neighbours import order_by_azimuth, ordered_edges, ordered_neighbours
 from .resampling import Resampler, resample
 from .ring_grids import driscoll_healy, equiangular, gauss_legendre, lobatto, reduced_gauss_legendre
 from .sampling import Rings, Sampling
@@ -73,6 +73,7 @@ __all__ = [
     "lobatto",
     "nest_to_ring",
     "order_by_azimuth",
+    "ordered_edges",
     "ordered_neighbours",
     "random",
     "reduced_gauss_legendre",

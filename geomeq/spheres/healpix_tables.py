@@ -276,8 +276,7 @@ def face_order(nside: int) -> Tensor:
 
 def face_place(nside: int) -> Tensor:
     """Place (face, y, x), row by row, of each nested pixel, ``[12 nside^2]``: the inverse of :func:`face_order`."""
-    face, x, y = healpix_faces(nside)
-    return (face * nside + y) * nside + x
+    return _inverse(face_order(nside))
 
 
 def healpix_pixel(points: Tensor, nside: int) -> Tensor:

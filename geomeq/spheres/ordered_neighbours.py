@@ -100,6 +100,29 @@ def order_by_azimuth(pos: Tensor, edge_index: Tensor, degree: int | None = None)
     return out
 
 
+def ordered_edges(table: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of a table of ordered neighbours, for layers and models that take a graph.
+
+    Args:
+        table: ``[N, K]``, -1 where there is none.
+
+    Returns:
+        ``edge_index`` ``[2, E]``, sorted by target, then source, and ``edge_type`` ``[E]``: the place in the order,
+        from 1 on (0 is the node itself, which has no edge here).
+
+    Example:
+        >>> from geomeq.spheres import healpix_neighbours
+        >>> edge_index, edge_type = ordered_edges(healpix_neighbours(2))
+        >>> edge_index.shape
+        torch.Size([2, 360])
+    """
+    check_shape("table", table, "N", "K", hint="one row for each node, -1 where there is none")
+    target, place = (table >= 0).nonzero().T
+    source = table[target, place]
+    order = (target * len(table) + source).argsort(stable=True)
+    return torch.stack([source, target])[:, order], place[order] + 1
+
+
 def _place(azimuth: Tensor, source: Tensor, places: int) -> Tensor:
     """Neighbours ``[n, d]``, clockwise, into places ``[n, K]``: the best of all ways that keep their cyclic order."""
     have = source.size(1)

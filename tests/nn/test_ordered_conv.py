@@ -17,7 +17,15 @@ from geomeq.nn import (
     SphereUnpool,
 )
 from geomeq.nn._ordered_plan import tap_steps
-from geomeq.spheres import healpix, healpix_neighbours, icosphere, nest_to_ring, ordered_neighbours, ring_to_nest
+from geomeq.spheres import (
+    healpix,
+    healpix_neighbours,
+    icosphere,
+    nest_to_ring,
+    ordered_edges,
+    ordered_neighbours,
+    ring_to_nest,
+)
 from geomeq.spheres.healpix_tables import NEIGHBOUR_STEPS
 
 from ._healpix import about_z, moved, moved_to, quarter_turn, written_out
@@ -150,12 +158,11 @@ def test_any_graph_with_ordered_neighbours():
     x = torch.randn(2, 192, 3, dtype=torch.float64)
     sphere = OrderedConv(3, 5, 4).double()
     near = healpix_neighbours(4)
-    target, k = (near >= 0).nonzero().T
-    edge_index = torch.stack([near[target, k], target])
+    edge_index, edge_type = ordered_edges(near)
     for layer in (
         OrderedConv(3, 5, neighbours=near),
         OrderedConv(3, 5, neighbours=near, path="edge"),
-        OrderedConv(3, 5, edge_index=edge_index, edge_type=k + 1, num_nodes=192),
+        OrderedConv(3, 5, edge_index=edge_index, edge_type=edge_type, num_nodes=192),
     ):
         layer.double().load_state_dict(sphere.state_dict())
         torch.testing.assert_close(layer(x), sphere(x), atol=1e-13, rtol=0)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geomeq import spheres
 from geomeq.groups import random_rotations
-from geomeq.spheres import healpix_neighbours, order_by_azimuth, ordered_neighbours
+from geomeq.spheres import healpix_neighbours, order_by_azimuth, ordered_edges, ordered_neighbours
 
 
 def compass(pos: Tensor, table: Tensor) -> Tensor:
@@ -103,6 +103,17 @@ def test_turning_about_the_axis_changes_nothing_other_turns_do():
     assert bool(same[off_pole].all())
     turn = random_rotations(seed=1)
     assert not torch.equal(order_by_azimuth(s.pos @ turn.T, edges), order_by_azimuth(s.pos, edges))
+
+
+def test_edges_of_a_table():
+    table = healpix_neighbours(4)
+    edge_index, edge_type = ordered_edges(table)
+    source, target = edge_index
+    assert edge_index.size(1) == 8 * 192 - 24
+    assert torch.equal(table[target, edge_type - 1], source)
+    key = target * 192 + source
+    assert bool((key.diff() > 0).all())  # sorted by target, then source
+    assert ordered_edges(torch.full((3, 2), -1))[0].shape == (2, 0)
 
 
 def test_bad_input_is_refused():
