@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from geomeq.nn import OrderedConv, OrderedConvTranspose
 from geomeq.spheres import healpix, healpix_children, healpix_neighbours
@@ -111,6 +112,26 @@ def test_weights_by_distance():
     assert 0.5 < float(g[near >= 0].min()) < float(g[near >= 0].max()) < 1.4
 
 
+def test_training_takes_the_same_course():
+    """Loss curves of a small autoencoder by each path."""
+    x, curves = torch.randn(2, 192, 2, dtype=torch.float64), []
+    for path in PATHS:
+        torch.manual_seed(0)
+        down, up = OrderedConv(2, 6, 4, stride=4, path=path), OrderedConvTranspose(6, 2, 4, stride=4, path=path)
+        net = nn.Sequential(down, nn.Tanh(), up).double()
+        optimiser, losses = torch.optim.Adam(net.parameters(), lr=0.02), []
+        for _ in range(15):
+            loss = (net(x) - x).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        curves.append(losses)
+    assert curves[0][-1] < 0.8 * curves[0][0]
+    for other in curves[1:]:
+        torch.testing.assert_close(other, curves[0], atol=1e-9, rtol=0)
+
+
 def halo_patch(nside: int, first: int, count: int, hops: int) -> tuple[Tensor, Tensor]:
     """Consecutive pixels, and which of them see nothing outside within some hops."""
     pixels = torch.arange(first, first + count)
@@ -168,6 +189,20 @@ def test_a_strided_patch_is_ordered_for_half_the_side():
     same = OrderedConv(2, 3, 4, missing="average")
     averaged.load_state_dict(same.state_dict())
     torch.testing.assert_close(averaged(x), same(x), atol=1e-5, rtol=0)
+
+
+def test_a_stride_computes_only_what_it_keeps():
+    x = torch.randn(768, 4)
+
+    def products(layer: nn.Module) -> int:
+        with FlopCounterMode(display=False) as counted:
+            layer(x)
+        return counted.get_total_flops()
+
+    whole = products(OrderedConv(4, 4, 8))
+    assert whole == 2 * 9 * 16 * 768
+    assert products(OrderedConv(4, 4, 8, stride=4)) * 4 == whole
+    assert products(OrderedConv(4, 4, 8, groups=4)) * 4 == whole
 
 
 def largest_buffers(layer: nn.Module, x: Tensor) -> list[int]:
