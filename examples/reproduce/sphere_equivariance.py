@@ -23,9 +23,57 @@ Success, on the grids of L = 32 of the first table: ``hann``, ``hann2`` and ``st
 ``hann`` and ``hats`` at most 1.5 times what was expected (``EXPECTED``) everywhere; ``directional`` above 1 everywhere;
 and in the second, ``hann`` falling at least as L^-1.5 on Gauss-Legendre. Ends with status 1 otherwise.
 
-Measured:
+Measured (one thread; minutes):
 
-    MEASURED
+    function and filters scale with the grid
+    sampling        nodes size degree radius        hann       hann2        hats directional   steerable       gated
+    Gauss-Legendre    128    8      8   2.36     1.2e-03     7.6e-05     2.6e-02     1.5e+00     3.2e-04     3.5e-04
+    Gauss-Legendre    512   16     16   1.18     1.8e-03     1.3e-04     2.5e-02     1.4e+00     6.2e-04     7.0e-04
+    Gauss-Legendre   2048   32     32   0.59     1.8e-03     1.4e-04     2.6e-02     1.4e+00     6.3e-04     8.1e-04
+    Gauss-Legendre   8192   64     64   0.29     1.9e-03     1.5e-04     2.7e-02     1.4e+00     6.4e-04     1.2e-03
+    equiangular       240    8      8   2.36     7.0e-04     4.3e-05     1.6e-02     1.5e+00     2.3e-04     2.6e-04
+    equiangular       992   16     16   1.18     1.0e-03     7.6e-05     1.5e-02     1.4e+00     3.4e-04     3.6e-04
+    equiangular      4032   32     32   0.59     1.0e-03     7.3e-05     1.5e-02     1.4e+00     3.7e-04     4.6e-04
+    equiangular     16256   64     64   0.29     1.0e-03     7.7e-05     1.5e-02     1.4e+00           -           -
+    HEALPix           192    8      8   2.36     4.2e-02     3.8e-02     4.3e-02     1.5e+00     3.5e-02     3.6e-02
+    HEALPix           768   16     16   1.18     1.7e-02     1.7e-02     2.0e-02     1.4e+00     1.7e-02     1.7e-02
+    HEALPix          3072   32     32   0.59     8.0e-03     8.1e-03     1.2e-02     1.4e+00     8.5e-03     8.5e-03
+    HEALPix         12288   64     64   0.29     3.4e-03     3.3e-03     9.9e-03     1.4e+00           -           -
+    Fibonacci         128    8      8   2.36     2.4e-02     2.3e-02     3.0e-02     1.5e+00     2.2e-02     2.2e-02
+    Fibonacci         512   16     16   1.18     1.4e-02     1.5e-02     2.3e-02     1.4e+00     1.5e-02     1.5e-02
+    Fibonacci        2048   32     32   0.59     5.9e-03     6.1e-03     1.8e-02     1.4e+00     6.1e-03     6.4e-03
+    Fibonacci        8192   64     64   0.29     3.3e-03     3.2e-03     1.7e-02     1.4e+00     3.4e-03     3.5e-03
+    icosphere         162    8      8   2.36     2.5e-03     5.4e-03     2.0e-02     1.5e+00     1.6e-03     1.6e-03
+    icosphere         642   16     16   1.18     3.1e-02     3.1e-02     3.3e-02     1.4e+00     3.2e-02     3.1e-02
+    icosphere        2562   32     32   0.59     2.4e-02     2.3e-02     2.6e-02     1.4e+00     2.3e-02     2.3e-02
+    icosphere       10242   64     64   0.29     1.5e-02     1.5e-02     1.8e-02     1.4e+00           -           -
+    the same function and filters, finer grids
+    sampling        nodes size degree radius        hann       hann2        hats directional   steerable       gated
+    Gauss-Legendre    128    8      8   1.18     9.7e-03     3.9e-03     6.2e-02     1.5e+00     8.8e-03     1.1e-02
+    Gauss-Legendre    512   16      8   1.18     4.4e-04     1.5e-05     1.0e-02     1.5e+00     5.3e-04     5.8e-04
+    Gauss-Legendre   2048   32      8   1.18     3.5e-05     2.4e-07     1.7e-03     1.5e+00     4.5e-05     4.7e-05
+    Gauss-Legendre   8192   64      8   1.18     3.1e-06     5.1e-09     3.1e-04     1.5e+00           -           -
+    equiangular       240    8      8   1.18     5.6e-03     2.3e-03     3.8e-02     1.5e+00     5.1e-03     5.8e-03
+    equiangular       992   16      8   1.18     2.5e-04     8.2e-06     6.0e-03     1.5e+00     3.0e-04     3.1e-04
+    equiangular      4032   32      8   1.18     2.0e-05     1.3e-07     9.9e-04     1.5e+00           -           -
+    equiangular     16256   64      8   1.18     1.7e-06     2.6e-09     1.7e-04     1.5e+00           -           -
+    HEALPix           192    8      8   1.18     3.4e-02     3.3e-02     4.5e-02     1.5e+00     2.8e-02     3.0e-02
+    HEALPix           768   16      8   1.18     8.1e-03     7.8e-03     9.7e-03     1.5e+00     6.8e-03     7.0e-03
+    HEALPix          3072   32      8   1.18     2.0e-03     1.9e-03     2.3e-03     1.5e+00           -           -
+    HEALPix         12288   64      8   1.18     5.0e-04     4.9e-04     5.5e-04     1.5e+00           -           -
+    Fibonacci         128    8      8   1.18     2.3e-02     2.4e-02     5.7e-02     1.5e+00     2.2e-02     2.3e-02
+    Fibonacci         512   16      8   1.18     2.5e-03     2.6e-03     8.1e-03     1.5e+00     2.3e-03     2.3e-03
+    Fibonacci        2048   32      8   1.18     2.9e-04     3.0e-04     1.2e-03     1.5e+00     2.5e-04     2.6e-04
+    Fibonacci        8192   64      8   1.18     3.3e-05     3.5e-05     2.1e-04     1.5e+00           -           -
+    icosphere         162    8      8   1.18     2.0e-02     3.0e-02     4.4e-02     1.5e+00     3.3e-02     3.3e-02
+    icosphere         642   16      8   1.18     4.6e-03     6.7e-03     7.8e-03     1.5e+00     7.4e-03     7.4e-03
+    icosphere        2562   32      8   1.18     1.1e-03     1.6e-03     1.7e-03     1.5e+00           -           -
+    icosphere       10242   64      8   1.18     2.8e-04     4.1e-04     4.0e-04     1.5e+00           -           -
+    Gauss-Legendre  error falls as size^p, p =        -3.8        -6.5        -2.6        -0.0        -3.8        -3.9
+    equiangular     error falls as size^p, p =        -3.9        -6.5        -2.6         0.0        -4.1        -4.2
+    HEALPix         error falls as size^p, p =        -2.0        -2.0        -2.1         0.0        -2.1        -2.1
+    Fibonacci       error falls as size^p, p =        -3.1        -3.1        -2.7         0.0        -3.2        -3.2
+    icosphere       error falls as size^p, p =        -2.1        -2.1        -2.3         0.0        -2.2        -2.2
 """
 
 import argparse
