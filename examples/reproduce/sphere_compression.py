@@ -19,7 +19,19 @@ from geomeq.harmonics import InverseSHT
 from geomeq.models import OSLOCodec, OSLOCodecConfig
 from geomeq.testing import bd_psnr, bd_rate
 
-Point = tuple[float, float]
+
+class Point(NamedTuple):
+    """Bits per pixel of the grid on the sphere (for all kinds), and PSNR weighted by area.
+
+    ``coded``: against the picture at the resolution that was coded. ``seen``: against the map it was made from, to
+    which the decoded picture is brought by linear interpolation.
+    """
+
+    rate: float
+    coded: float
+    seen: float
+
+
 NAMES = {"oslo": "ordered neighbours (OSLO)", "plane": "planar CNN", "isotropic": "isotropic graph"}
 
 
@@ -68,9 +80,9 @@ def draw(fine: spheres.Sampling, fields: InverseSHT, count: int, lmax: int, rng:
 
 
 def pictures(sampling: spheres.Sampling, scale: Scale) -> dict[str, Tensor]:
-    """Images ``[S, N, 3]`` of each kind.
+    """Images ``[S, N, 3]`` of each kind, those for testing also on the fine map.
 
-    All are made on one fine map and averaged over the cells of the sampling, so that every grid sees the same.
+    All are made on that map and averaged over the cells of the sampling, so that every grid sees the same.
     """
     fine = spheres.equirectangular(scale.truth)
     average = spheres.Resampler(fine, sampling, "conservative")
@@ -79,10 +91,14 @@ def pictures(sampling: spheres.Sampling, scale: Scale) -> dict[str, Tensor]:
     for split, count, seed in (("train", scale.train, 0), ("test", scale.test, 1)):
         rng = torch.Generator().manual_seed(seed)
         sizes = [min(32, count - k) for k in range(0, count, 32)]
-        drawn = torch.cat([average(draw(fine, fields, size, lmax, rng)).float() for size in sizes])
         copies = scale.copies if split == "train" else max(2, scale.copies // 4)
-        photos = [average(x.double()).float() for x in Panoramas(fine, split, "random", copies, seed=1).x.split(16)]
-        found |= {f"drawn {split}": drawn, f"photos {split}": torch.cat(photos)}
+        photos = Panoramas(fine, split, "random", copies, seed=1).x
+        sources = {"drawn": (draw(fine, fields, size, lmax, rng) for size in sizes), "photos": photos.split(16)}
+        for kind, maps in sources.items():
+            kept = [(average(x.double()).float(), x.float() if split == "test" else None) for x in maps]
+            found[f"{kind} {split}"] = torch.cat([x for x, _ in kept])
+            if split == "test":
+                found[f"{kind} map"] = torch.cat([x for _, x in kept if x is not None])
     return found
 
 
@@ -118,28 +134,31 @@ def fit(codec: OSLOCodec, x: Tensor, lmbda: float, steps: int, batch: int, rate:
 
 
 @torch.no_grad()
-def evaluate(codec: OSLOCodec, x: Tensor, sampling: spheres.Sampling, pixels: int) -> tuple[float, float]:
-    """Bits per pixel (of the grid on the sphere, for all kinds) and area-weighted PSNR, means over the images."""
-    weight = (sampling.area / sampling.area.sum()).float()
-    bits, psnr = [], []
-    for images in x.split(8):
+def evaluate(codec: OSLOCodec, x: Tensor, truth: Tensor, sampling: spheres.Sampling, scale: Scale) -> Point:
+    """Means over the images."""
+    fine = spheres.equirectangular(scale.truth)
+    back = spheres.Resampler(sampling, fine, "linear")
+    found = []
+    for images, maps in zip(x.split(8), truth.split(8), strict=True):
         out = codec(images)
-        bits.append(-out["likelihoods"]["y"].log2().sum(dim=(1, 2)))
-        error = (out["x_hat"].clamp(0, 1) - images).square().mean(dim=2) @ weight
-        psnr.append(-10 * error.log10())
-    return float(torch.cat(bits).mean()) / pixels, float(torch.cat(psnr).mean())
+        bits = -out["likelihoods"]["y"].log2().sum(dim=(1, 2))
+        decoded = out["x_hat"].clamp(0, 1)
+        coded = spheres.ws_psnr(decoded, images, area=sampling)
+        seen = spheres.ws_psnr(back(decoded), maps, area=fine)
+        found.append(torch.stack([bits.double() / (12 * scale.nside**2), coded, seen]))
+    return Point(*torch.cat(found, dim=1).mean(dim=1).tolist())
 
 
 def trained(conv: str, scale: Scale, x: Tensor, folder: Path | None) -> dict[float, OSLOCodec]:
-    """One kind of network at every lambda: the middle one first, the others from their neighbours."""
+    """One kind of network at every lambda: first the middle one, then each from its neighbour towards the middle."""
     middle = len(scale.lambdas) // 2
     codec = build(conv, scale, scale.lambdas[middle])
     stored = None if folder is None else folder / f"{conv}.pt"
     if stored is not None and stored.exists():
-        return {lmbda: load(codec, state) for lmbda, state in torch.load(stored, weights_only=True).items()}
+        return {lmbda: load(codec, state) for lmbda, state in sorted(torch.load(stored, weights_only=True).items())}
     fit(codec, x, scale.lambdas[middle], scale.steps, scale.batch, 2e-3, conv)
-    found = {scale.lambdas[middle]: codec}
-    for chain in (scale.lambdas[middle + 1 :], scale.lambdas[:middle][::-1]):
+    found = {}
+    for chain in ([scale.lambdas[middle]], scale.lambdas[middle + 1 :], scale.lambdas[:middle][::-1]):
         last = codec
         for lmbda in chain:
             last = copy.deepcopy(last)
@@ -162,11 +181,12 @@ def load(codec: OSLOCodec, state: dict[str, Tensor]) -> OSLOCodec:
 def curve(conv: str, scale: Scale, folder: Path | None) -> tuple[dict[float, OSLOCodec], dict[str, list[Point]]]:
     """Rate and quality of one kind of network at every lambda, on drawn pictures and on photographs."""
     sampling = spheres.equirectangular(scale.height) if conv == "plane" else spheres.healpix(scale.nside)
-    data, pixels = pictures(sampling, scale), 12 * scale.nside**2
+    data = pictures(sampling, scale)
     codecs = trained(conv, scale, torch.cat([data["drawn train"], data["photos train"]]), folder)
     points: dict[str, list[Point]] = {}
     for kind in ("drawn", "photos"):
-        points[kind] = [evaluate(codec, data[f"{kind} test"], sampling, pixels) for codec in codecs.values()]
+        images = data[f"{kind} test"], data[f"{kind} map"]
+        points[kind] = [evaluate(codec, *images, sampling, scale) for codec in codecs.values()]
     return codecs, points
 
 
@@ -206,9 +226,9 @@ def draw_curves(curves: dict[str, dict[str, list[Point]]], codec: OSLOCodec, sca
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for ax, kind in zip(axes, ("drawn", "photos"), strict=True):
         for conv, points in curves.items():
-            ax.plot(*zip(*points[kind], strict=True), "o-", label=NAMES[conv])
+            ax.plot([p.rate for p in points[kind]], [p.seen for p in points[kind]], "o-", label=NAMES[conv])
         ax.set(title={"drawn": "drawn", "photos": "photographs"}[kind], xlabel="bits per pixel", xscale="log")
-    axes[0].set_ylabel("PSNR, weighted by area (dB)")
+    axes[0].set_ylabel("PSNR of the panorama, weighted by area (dB)")
     axes[0].legend()
     figure.savefig(path, dpi=120)
     image = Panoramas(spheres.healpix(4), "test", "none").images[1]
@@ -223,26 +243,31 @@ def report(curves: dict[str, dict[str, list[Point]]], scale: Scale) -> dict[str,
     """Prints the table; what OSLO saves in bits (percent) and gains in quality (dB) over the others."""
     found = {}
     for kind in ("drawn", "photos"):
-        print(f"\n{kind:26} " + " ".join(f"lambda {lmbda:<8g}" for lmbda in scale.lambdas))
+        print(f"\n{kind}: bits per pixel, PSNR as coded, PSNR as seen (dB)")
+        print(f"{'lambda':26} " + " ".join(f"{lmbda:<18g}" for lmbda in scale.lambdas))
         for conv, points in curves.items():
-            print(f"{NAMES[conv]:26} " + " ".join(f"{r:5.3f}, {q:5.2f} dB" for r, q in points[kind]))
-        ours = list(zip(*curves["oslo"][kind], strict=True))
+            print(f"{NAMES[conv]:26} " + "  ".join(f"{p.rate:5.3f} {p.coded:5.2f} {p.seen:5.2f}" for p in points[kind]))
         for conv in ("plane", "isotropic"):
-            theirs = list(zip(*curves[conv][kind], strict=True))
-            for name, measure in (("rate", bd_rate), ("psnr", bd_psnr)):
-                try:
-                    found[f"{kind} {conv} {name}"] = measure(*theirs, *ours)
-                except ValueError as error:  # curves that do not overlap
-                    print(f"no BD-{name} of OSLO against {NAMES[conv]}: {error}")
-                    found[f"{kind} {conv} {name}"] = math.nan
-        print(
-            "OSLO against "
-            + ", ".join(
-                f"{NAMES[c]}: {found[f'{kind} {c} rate']:+.1f} % bits, {found[f'{kind} {c} psnr']:+.2f} dB"
-                for c in ("plane", "isotropic")
-            )
-        )
+            for quality in ("coded", "seen"):
+                name = f"{kind} {conv} {quality}"
+                found[name], found[f"{name} dB"] = gap(curves[conv][kind], curves["oslo"][kind], quality)
+                print(
+                    f"  OSLO against {NAMES[conv]}, as {quality}: {found[name]:+.1f} %, {found[f'{name} dB']:+.2f} dB"
+                )
     return found
+
+
+def gap(theirs: Sequence[Point], ours: Sequence[Point], quality: str) -> tuple[float, float]:
+    """BD-rate in percent and BD-PSNR in dB; NaN where the curves do not overlap."""
+    found = []
+    for measure in (bd_rate, bd_psnr):
+        try:
+            curves = [[float(getattr(p, name)) for p in side] for side in (theirs, ours) for name in ("rate", quality)]
+            found.append(measure(*curves))
+        except ValueError as error:
+            print(f"  {error}")
+            found.append(math.nan)
+    return found[0], found[1]
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
@@ -273,15 +298,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     if args.picture:
         draw_curves(curves, middle, scale, args.picture)
     claims = {
-        "at least 5 % fewer bits than the planar CNN": found["drawn plane rate"] <= -5,
-        "more than 0.3 dB better than the isotropic graph": found["drawn isotropic psnr"] > 0.3,
+        "at least 5 % fewer bits than the planar CNN, drawn, as seen": found["drawn plane seen"] <= -5,
+        "and photographs, as seen": found["photos plane seen"] <= -5,
+        "fewer bits than the planar CNN, drawn, as coded": found["drawn plane coded"] < 0,
+        "more than 0.3 dB better than the isotropic graph": found["drawn isotropic coded dB"] > 0.3,
         "bytes within 1 % of the estimate": abs(found["bytes"]) < 0.01,
         "the same loss by both paths": found["paths"] < 1e-3,
     }
     for claim, held in claims.items():
         print(f"{'yes' if held else 'NO ':4}{claim}")
     ok = all(claims.values())
-    print("SUCCESS" if ok else "MISSED", flush=True)
+    print("QUICK: no claims" if args.quick else "SUCCESS" if ok else "MISSED", flush=True)
     return {**found, "ok": ok or args.quick}
 
 

@@ -130,8 +130,8 @@ def _parts(rest: np.ndarray, digits: np.ndarray) -> list[tuple[np.ndarray, np.nd
 
 def _groups(group: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
     """Places of the symbols of each table that has any, in order."""
-    order = np.argsort(group, kind="stable")
-    ends = np.searchsorted(group[order], np.arange(count + 1))
+    order = np.argsort(group.astype(np.min_scalar_type(count)), kind="stable")  # by radix where numbers are small
+    ends = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=count))])
     return [(t, order[ends[t] : ends[t + 1]]) for t in range(count) if ends[t + 1] > ends[t]]
 
 
@@ -141,4 +141,4 @@ def _model(model: ModuleType, tables: CodingTables, which: int) -> object:
 
 
 def _flat(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().reshape(-1).numpy().astype(np.int64)
+    return values.detach().cpu().reshape(-1).long().numpy()

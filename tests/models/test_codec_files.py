@@ -1,6 +1,7 @@
 """Images to bytes and back: sizes, kinds, damage, and files of other models."""
 
 import hashlib
+import pickle
 import struct
 
 import pytest
@@ -119,6 +120,20 @@ def test_foreign_bytes_are_a_clear_error(codec, noise):
     for bytes_ in (noise, b"\x89GMQ" + noise, b"\x89GMQ\x01" + noise):
         with pytest.raises(CodecError):
             codec.decompress(bytes_)
+
+
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("a file was executed",))
+
+
+def test_nothing_in_a_file_is_executed(codec, data):
+    for trap in (pickle.dumps(Trap()), data[:36] + pickle.dumps(Trap()), b"PK\x03\x04" + pickle.dumps(Trap())):
+        with pytest.raises(CodecError):
+            codec.decompress(trap)
+    body = data[:32] + struct.pack("<I", len(pickle.dumps(Trap()))) + pickle.dumps(Trap())
+    with pytest.raises(CodecError):  # even where header and checksum are right
+        codec.decompress(body + hashlib.sha256(body).digest()[:8])
 
 
 def forge(data, offset, form, value):

@@ -190,6 +190,7 @@ def test_the_configuration_is_plain_and_checked():
         small()(torch.rand(3072, 3))
 
 
+@pytest.mark.slow
 def test_it_compiles():
     codec, x = small("mean_scale"), torch.rand(1, 3072, 3)
     wanted = codec(x)
