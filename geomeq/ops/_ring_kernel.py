@@ -98,7 +98,7 @@ def _matrices(plan: RingPlan, spectra: Tensor, first: int, last: int, buffer: Te
         return part.view(-1, block * 2 * taps, window * 2), part
     taps, window = spectra.shape[3:]
     if buffer is None or buffer.size(0) < last - first:
-        buffer = spectra.new_empty(last - first, plan.rows_out, 2, taps, window, 2)
+        buffer = spectra.new_empty(last - first, spectra.size(1), 2, taps, window, 2)
     use = buffer[: last - first]
     use[:, :, 0, :, :, 0], use[:, :, 1, :, :, 1] = part[:, :, 0], part[:, :, 0]
     use[:, :, 1, :, :, 0] = part[:, :, 1]

@@ -162,13 +162,14 @@ def make_spectra(band: Band, dtype: torch.dtype) -> Tensor:
         at = (place[start:stop] - rows.start * plan.window) * columns + table.shift[start:stop] % columns
         dense.index_add_(1, at, table.coef[start:stop].t() / 2)
         spectrum = torch.fft.rfft(dense.view(taps, -1, plan.block, plan.window, columns))
-        _fill(out[:, b : b + step], spectrum, bool(plan.stored))
+        spectrum = spectrum.to(torch.complex64 if dtype == torch.float32 else torch.complex128)
+        _fill(out[:, b : b + step], spectrum.permute(4, 1, 2, 0, 3).contiguous(), bool(plan.stored))
     return out if plan.stored else out.squeeze(2)
 
 
 def _fill(out: Tensor, spectrum: Tensor, stored: bool) -> None:
-    """Writes conjugate spectra ``[K, blocks, block, window, M]``."""
-    real, imag = (part.permute(4, 1, 2, 0, 3) for part in (spectrum.real, -spectrum.imag))
+    """Writes conjugate spectra ``[M, blocks, block, K, window]``."""
+    real, imag = spectrum.real, -spectrum.imag
     if not stored:
         out[:, :, :, 0], out[:, :, :, 1] = real, imag
         return

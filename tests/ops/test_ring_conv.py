@@ -52,16 +52,16 @@ def definition(matrix: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("bikgc,gock->bigo", sums, weight.double().unflatten(0, (groups, -1))).flatten(2)
 
 
-@pytest.fixture(params=["whole", "pieces", "bare spectra"])
+@pytest.fixture(params=["whole", "pieces", "bare spectra", "bare pieces"])
 def cut(request, monkeypatch):
     """Small grids cut the way large ones are."""
-    if request.param == "pieces":
-        monkeypatch.setattr(_ring_plan, "_BLOCK", 1)
+    if "pieces" in request.param:
+        monkeypatch.setattr(_ring_plan, "_BLOCK", 1)  # bands of four rows
         monkeypatch.setattr(_ring_plan, "_BAND", 1)
         monkeypatch.setattr(_ring_plan, "_DENSE", 1)
         monkeypatch.setattr(_ring_kernel, "_CHUNK", 1)
         monkeypatch.setattr(_ring_kernel, "_ROWS", 1)
-    if request.param == "bare spectra":
+    if "bare" in request.param:
         monkeypatch.setattr(_ring_plan, "_STORED", 0)
 
 
