@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -335,6 +336,35 @@ def test_not_a_number_is_refused_where_it_would_reach_whole_rows():
         conv(x)
     assert bool(DiscoConv(1, 1, grid, path="csr")(x)[0].isfinite().all())
     assert bool(conv(torch.full_like(x, 1e37)).isfinite().all())  # a sum beyond float32 is no such thing
+
+
+@pytest.mark.parametrize(("make", "sizes"), [(spheres.healpix, (8, 16)), (spheres.gauss_legendre, (24, 48))])
+def test_edges_grow_with_the_nodes(make, sizes):
+    few, many = (DiscoConv(1, 1, make(size)).geometry for size in sizes)
+    assert many.size[0] == 4 * few.size[0]
+    # polar rows of a grid hold more nodes the finer it is: a logarithm, which the ring path does not see
+    assert 3.8 < many.num_edges / few.num_edges < (4.1 if make is spheres.healpix else 5.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "sizes", "path"),
+    [
+        (spheres.healpix, (32, 64), "csr"),
+        (spheres.healpix, (32, 64), "gather"),
+        (spheres.gauss_legendre, (128, 256), "ring"),
+    ],
+)
+def test_time_is_linear_in_the_nodes(make, sizes, path):
+    times = []
+    convs = [DiscoConv(16, 16, make(size), path=path) for size in sizes]
+    inputs = [torch.randn(1, conv.geometry.size[0], 16, requires_grad=True) for conv in convs]
+    for _ in range(7):
+        for conv, x in zip(convs, inputs, strict=True):
+            start = time.process_time()
+            conv(x).square().sum().backward()
+            times.append(time.process_time() - start)
+    assert min(times[1::2]) / min(times[::2]) == pytest.approx(4, rel=0.25)
 
 
 _LARGE = """
