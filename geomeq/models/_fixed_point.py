@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from geomeq.nn import OrderedConv
 
 WEIGHT_BITS, VALUE_BITS = 16, 12  # digits after the binary point
-LARGEST = 2.0**12  # outputs of convolutions are clipped here
-_INPUT = 8 * LARGEST  # a sum of up to eight of them goes into the next one
-_EXACT = 2.0 ** (53 - WEIGHT_BITS - VALUE_BITS)  # sums below this are exact in float64
+LARGEST = 2.0**12  # inputs and outputs of convolutions are clipped here
+_SPARE = 4  # more digits, for missing neighbours that are averaged or sums that are renormalised by 9/8
+_EXACT = 2.0 ** (53 - WEIGHT_BITS - VALUE_BITS - _SPARE)  # sums below this are exact in float64
 
 
 def to_fixed(x: Tensor) -> Tensor:
@@ -20,10 +20,10 @@ def to_fixed(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fixed_point(network: nn.Module) -> nn.Module:
-    """A copy of a network of convolutions, sums, shuffles and ReLUs that rounds nowhere inside a sum.
+    """A copy of a chain of convolutions, shuffles and ReLUs that rounds nowhere inside a sum.
 
     Weights are multiples of 2^-16, and what comes out of a convolution is rounded to multiples of 2^-12 and clipped to
-    4096. All products are then multiples of 2^-28 and their sums, while below 2^25, exact in float64: neither the
+    4096. All products are then multiples of 2^-28 and their sums, while below 2^21, exact in float64: neither the
     order of summation, the number of threads, fused multiplications nor the device can change a bit. The input must be
     :func:`to_fixed`.
 
@@ -45,9 +45,9 @@ def _quantise(name: str, conv: OrderedConv | nn.Conv2d) -> None:
         conv.path = "gather"  # sums of products and nothing else
     rows = conv.weight.abs().sum(dim=(1, 2, 3) if isinstance(conv, nn.Conv2d) else (0, 1))
     bias = 0.0 if conv.bias is None else float(conv.bias.abs().max())
-    reach = _INPUT * float(rows.max()) + bias
+    reach = LARGEST * float(rows.max()) + bias
     if not reach < _EXACT:
         raise ValueError(
             f"the weights of one output of {name} in the hyper-decoder sum to {float(rows.max()):g} in size, where "
-            f"exact arithmetic allows {_EXACT / _INPUT:g}; is the model trained?"
+            f"exact arithmetic allows {_EXACT / LARGEST:g}; is the model trained?"
         )

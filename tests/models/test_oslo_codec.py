@@ -150,8 +150,9 @@ def test_the_hyper_decoder_is_exact_in_any_order_of_summation():
 
 
 @pytest.mark.parametrize("path", ["face", "gather", "edge"])
-def test_paths_of_the_hyper_decoder_agree_to_the_bit(path):
-    codec = small("scale")
+@pytest.mark.parametrize("missing", ["zero", "renormalise", "average"])
+def test_paths_of_the_hyper_decoder_agree_to_the_bit(path, missing):
+    codec = small("scale", missing=missing)
     network = fixed_point(codec.h_s)
     for module in network.modules():
         if hasattr(module, "path"):
