@@ -20,7 +20,7 @@ def jacobi(transform: SphereTransform, x: Tensor, iterations: int) -> Tensor:
     return c
 
 
-def conjugate_gradients(transform: SphereTransform, x: Tensor, iterations: int, parts: int) -> Tensor:
+def conjugate_gradients(transform: SphereTransform, x: Tensor, iterations: int, spin: int) -> Tensor:
     r"""The coefficients nearest in the mean square by the weights, :math:`S^T W S c = S^T W x`.
 
     Differentiates like the solution: the gradient takes as many iterations and no memory.
@@ -29,9 +29,9 @@ def conjugate_gradients(transform: SphereTransform, x: Tensor, iterations: int, 
         transform: S and S^T W.
         x: Field ``[B, N, C]``.
         iterations: How many; more than needed does no harm.
-        parts: 2 where pairs of channels are complex numbers.
+        spin: Of the field; pairs of channels are complex numbers if there is one.
     """
-    return _Solve.apply(analyse(transform, x), transform, iterations, parts)  # type: ignore[no-any-return, no-untyped-call]
+    return _Solve.apply(analyse(transform, x), transform, iterations, spin)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def solve_normal(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:
@@ -63,8 +63,10 @@ class _Solve(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(b: Tensor, transform: SphereTransform, iterations: int, parts: int) -> Tensor:
-        return solve_normal(b, transform, iterations, parts)
+    def forward(b: Tensor, transform: SphereTransform, iterations: int, spin: int) -> Tensor:
+        none = spin**2  # coefficients that no field has; a gradient may name them
+        b = torch.cat([torch.zeros_like(b[:, :none]), b[:, none:]], dim=1)
+        return solve_normal(b, transform, iterations, 2 if spin else 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

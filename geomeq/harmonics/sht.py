@@ -28,10 +28,10 @@ def largest_lmax(s: Sampling) -> int:
     """
     if s.rings is None:
         return math.isqrt(s.num_nodes) - 1
+    if s.nside is not None:
+        return max(3 * s.nside - 1, (s.exact_degree or 0) // 2)
     if s.exact_degree is not None:
         return s.exact_degree // 2
-    if s.nside is not None:
-        return 3 * s.nside - 1
     return min(len(s.rings.count), math.isqrt(s.num_nodes)) - 1
 
 
@@ -136,12 +136,13 @@ class SHT(_Transform):
             return "least_squares"
         most = largest_lmax(s)
         if self.lmax > most:
-            exact = f"(its weights are exact to degree {s.exact_degree})" if s.exact_degree is not None else ""
+            why = f"(its weights are exact to degree {s.exact_degree})" if s.exact_degree is not None else ""
             raise ValueError(
-                f"the largest lmax of {s!r} is {most} {exact}, got {self.lmax}; take more nodes, or choose a method "
+                f"the largest lmax of {s!r} is {most} {why}, got {self.lmax}; take more nodes, or choose a method "
                 "yourself and expect aliasing"
             )
-        return "jacobi" if s.exact_degree is None else "quadrature"
+        exact = s.exact_degree is not None and s.exact_degree >= 2 * self.lmax
+        return "quadrature" if exact else "jacobi"
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Coefficients of a field.
@@ -168,7 +169,7 @@ class SHT(_Transform):
             assert isinstance(self.transform, DenseTransform)
             return self.transform.invert(x)
         if self.method == "cg":
-            return conjugate_gradients(self.transform, x, self.iterations, 2 if self.spin else 1)
+            return conjugate_gradients(self.transform, x, self.iterations, self.spin)
         return jacobi(self.transform, x, self.iterations)
 
     def extra_repr(self) -> str:
