@@ -1,4 +1,43 @@
-"""Compression of 360-degree images: filters on the sphere against filters on the map, at equal parameters."""
+"""Compression of 360-degree images: filters on the sphere against filters on the map, at equal parameters.
+
+    python examples/reproduce/sphere_compression.py                               # a quarter of an hour
+    python examples/reproduce/sphere_compression.py --folder nets --picture compression.png
+    python examples/reproduce/sphere_compression.py --quick                       # seconds, no claims
+
+Three codecs with 103,020 parameters each (three blocks, 32 channels, a factorised prior) are trained on the same
+pictures at five prices of distortion, one from another: OSLO on HEALPix with nside 32 (12,288 pixels), a planar CNN on
+an equirectangular map of 80 x 160 (12,800 pixels, wrapped in longitude), and Chebyshev filters on HEALPix, which cannot
+tell directions apart. Pictures are 384 drawn ones (textures with C_l ~ l^-2.5 in three correlated colours, regions with
+hard edges) and 128 turned copies of four CC0 photographs, all averaged over pixels from one map of 160 x 320. Tests are
+32 others, and 16 copies of two photographs of other scenes.
+
+Rates are bits per HEALPix pixel for all. PSNR is weighted by area: "as coded" against the picture at the resolution of
+the codec's own grid; "as seen" against the map of 160 x 320, the same for all, to which the decoded picture is brought
+by linear interpolation.
+
+Success: OSLO needs at least 5 % fewer bits than the planar CNN (BD-rate, as seen, drawn and photographs; and fewer as
+coded, drawn), is more than 0.3 dB better than the isotropic graph, a file of nside 256 by the same weights is within
+1 % of its estimate, and 20 steps of training by faces and by gathers have the same loss. Ends with status 1 otherwise.
+
+Measured, one thread (seeds as below; the isotropic graph not to the end, its loss after 790 of the first 1200 steps
+was 2.4 where that of the others was 1.4):
+
+    drawn: lambda    0.0018            0.0035            0.0067            0.013             0.025
+    OSLO             0.242 25.66 24.10 0.363 26.67 24.82 0.478 27.51 25.39 0.598 28.13 25.81 0.727 28.99 26.35
+    planar CNN       0.242 25.47 23.78 0.357 26.43 24.44 0.476 27.36 25.07 0.610 28.04 25.50 0.745 28.99 26.07
+    photographs
+    OSLO             0.192 26.60 24.64 0.284 27.62 25.30 0.377 28.54 25.86 0.478 29.20 26.24 0.598 30.03 26.70
+    planar CNN       0.198 26.66 24.44 0.289 27.80 25.13 0.382 28.75 25.66 0.495 29.42 26.02 0.614 30.11 26.37
+    (bits per pixel, PSNR as coded, PSNR as seen)
+
+    OSLO against the planar CNN    as coded             as seen
+    drawn                          -5.4 %, +0.17 dB     -15.4 %, +0.34 dB
+    photographs                    +3.6 %, -0.11 dB     -12.6 %, +0.24 dB
+
+A map with as many pixels has a third fewer of them per area at the equator. It is therefore the easier picture "as
+coded", and the poorer one as seen. A file of nside 256: 31,388 bytes, estimated 31,335 (+0.2 %). Losses by both paths
+are 2e-7 apart.
+"""
 
 import argparse
 import copy
