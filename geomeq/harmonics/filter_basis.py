@@ -96,7 +96,7 @@ class FilterBasis(ABC):
 
 
 def _positive(angle: Tensor) -> Tensor:
-    return torch.where(angle < 0, angle + 2 * math.pi, angle) if angle.numel() else angle
+    return angle - 2 * math.pi * torch.floor(angle / (2 * math.pi))
 
 
 def filter_basis(name: str, kernel_shape: KernelShape | Sequence[int], cutoff: float) -> FilterBasis:

@@ -36,7 +36,7 @@ def edges_of_rings(pos: Tensor, rings: int, face: Tensor | None, same: float) ->
         face: Triangles ``[3, F]``, if there are any.
         same: Distance below which points coincide.
     """
-    place, first = _places(pos, same)
+    place, first = distinct_places(pos, same)
     corner = _hull_facets(pos[first].numpy()) if face is None else _triangles(face, place, len(first))
     near = (corner.T @ corner).astype(bool)
     reach = near
@@ -51,8 +51,8 @@ def edges_of_rings(pos: Tensor, rings: int, face: Tensor | None, same: float) ->
     return torch.from_numpy(np.stack([pairs.col[keep], pairs.row[keep]]).astype(np.int64))
 
 
-def _places(pos: Tensor, same: float) -> tuple[Tensor, Tensor]:
-    """Number of the place of each node, ``[N]``, and one node at each place."""
+def distinct_places(pos: Tensor, same: float) -> tuple[Tensor, Tensor]:
+    """Number of the place of each node, ``[N]``, and one node at each place; nodes nearer than ``same`` share one."""
     edges = radius_edges(pos, same, rtol=0.0)
     graph = coo_matrix((np.ones(edges.size(1)), tuple(edges.numpy())), shape=(len(pos), len(pos)))
     count, place = connected_components(graph, directed=False)

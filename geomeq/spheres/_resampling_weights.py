@@ -171,7 +171,7 @@ def _balance(given: csr_array, area_in: np.ndarray, area_out: np.ndarray) -> boo
     rows = np.repeat(np.arange(len(area_out)), np.diff(given.indptr))
     for _ in range(_MOST_ROUNDS):
         received, left = given.sum(axis=1), given.sum(axis=0)
-        if received.min() <= 0:
+        if received.min() <= 0 or left.min() <= 0:  # a target that hears of no source, a source without a target
             return False
         scaled = given.copy()
         scaled.data /= left[scaled.indices]

@@ -126,6 +126,8 @@ def _numbers(image: Tensor) -> Tensor:
 def _decibel(error: Tensor, area: Tensor, peak: float) -> Tensor:
     """Of errors ``[..., N, C]``, summed in float64."""
     weight = area.to(device=error.device, dtype=torch.float64)
+    if not bool((weight >= 0).all()) or not float(weight.sum()) > 0:
+        raise ValueError("area must hold weights of at least 0, not all of them 0")
     mean = torch.einsum("...nc,n->...", error.double().square(), weight / weight.sum()) / error.size(-1)
     if bool(mean.isnan().any()):
         raise ValueError("the images hold NaN, so that their difference has no size; fill or crop them first")

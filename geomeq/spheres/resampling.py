@@ -258,11 +258,13 @@ def _path() -> str:
 
 def _by_nodes(x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
     """Runs on columns ``[N, B * C]`` whatever the layout of the signals."""
-    if x.dim() < 3:
-        return run(x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
+    if x.dim() == 1:
+        return run(x[:, None])[:, 0]
+    if x.dim() == 2:
+        return run(x)
     batch, nodes, channels = x.shape
     y = run(x.transpose(0, 1).reshape(nodes, batch * channels))
-    return y.view(-1, batch, channels).transpose(0, 1).contiguous()
+    return y.view(len(y), batch, channels).transpose(0, 1).contiguous()
 
 
 def _check_name(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -113,7 +113,7 @@ class Sampling:
             TypeError: If ``index`` holds neither integers nor booleans.
             ValueError: If a number is out of range or comes twice, or no point is left.
         """
-        check_shape("index", index, self.num_nodes if index.dtype == torch.bool else "M")
+        check_shape("index", index, self.num_nodes if getattr(index, "dtype", None) == torch.bool else "M")
         if index.is_floating_point() or index.is_complex():
             raise TypeError(f"index must hold integers or booleans, got {index.dtype}")
         index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
@@ -130,9 +130,16 @@ class Sampling:
 
         Args:
             rotation: ``[3, 3]``.
+
+        Raises:
+            ValueError: If it is no proper rotation.
         """
         check_shape("rotation", rotation, 3, 3)
-        pos = self.pos @ rotation.to(self.pos).T
+        turn = rotation.detach().to(self.pos)
+        error = float((turn @ turn.T - torch.eye(3).to(turn)).abs().max())
+        if not error < 1e-4 or float(torch.linalg.det(turn)) < 0:  # a mirror would turn triangles inside out
+            raise ValueError(f"rotation must be orthogonal with determinant 1, got {rotation.tolist()}")
+        pos = self.pos @ turn.T
         pos = pos / pos.norm(dim=1, keepdim=True)
         return Sampling(self.kind, pos, self.area, self.exact_degree, None, self.face, self.node)
 

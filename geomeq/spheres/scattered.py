@@ -8,7 +8,10 @@ from scipy.spatial import SphericalVoronoi
 from torch import Tensor
 
 from .._checks import check_finite, check_shape
+from ._edges import distinct_places
 from .sampling import Sampling, check_count
+
+_SAME = 2e-6  # radians: twice what scipy takes for one point
 
 
 def scattered(pos: Tensor, area: Tensor | None = None) -> Sampling:
@@ -16,17 +19,27 @@ def scattered(pos: Tensor, area: Tensor | None = None) -> Sampling:
 
     Args:
         pos: Unit vectors ``[N, 3]``.
-        area: Weights ``[N]``; default: :func:`voronoi_area`.
+        area: Weights ``[N]``, not negative; default: :func:`voronoi_area`.
 
     Raises:
-        ValueError: If a point is not on the unit sphere.
+        ValueError: If a point is not on the unit sphere, or a weight is negative, NaN or infinite, or all are zero.
 
     Example:
         >>> scattered(torch.nn.functional.normalize(torch.randn(50, 3), dim=1))
         Sampling('scattered', num_nodes=50)
     """
     unit = unit_vectors(pos)
-    return Sampling("scattered", unit, voronoi_area(unit) if area is None else area.double())
+    if area is None:
+        return Sampling("scattered", unit, voronoi_area(unit))
+    check_shape("area", area, len(unit))
+    check_finite("area", area)
+    weight = area.detach().double().cpu()
+    if bool((weight < 0).any()) or not bool((weight > 0).any()):
+        raise ValueError(
+            f"area must hold weights of at least 0, not all of them 0, got {float(weight.min()):g} to "
+            f"{float(weight.max()):g}; leave it out for those of Voronoi cells"
+        )
+    return Sampling("scattered", unit, weight)
 
 
 def random(n: int, seed: int | torch.Generator = 0) -> Sampling:
@@ -52,24 +65,25 @@ def random(n: int, seed: int | torch.Generator = 0) -> Sampling:
 def voronoi_area(pos: Tensor) -> Tensor:
     """Solid angle of the places nearer to a point than to any other, ``[N]``, float64, sum 4 pi.
 
-    Coincident points share theirs equally.
+    Coincident points (nearer than two microradians, so that rounding to float32 parts none) share theirs equally.
 
     Args:
         pos: Unit vectors ``[N, 3]``, at least four different ones that do not lie on one circle.
 
     Raises:
-        ValueError: If a point is not on the unit sphere, or there are too few.
+        ValueError: If a point is not on the unit sphere, or there are too few, or all lie on one circle.
     """
-    unit = unit_vectors(pos).numpy()
-    places, owner, copies = np.unique(
-        np.round(unit / 1e-9).astype(np.int64), axis=0, return_inverse=True, return_counts=True
-    )
-    if len(places) < 4:
-        raise ValueError(f"Voronoi cells need at least 4 different points, got {len(places)}; set area yourself")
-    points = places * 1e-9
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    area = SphericalVoronoi(points).calculate_areas()
-    share = (area / copies)[owner.reshape(-1)]
+    unit = unit_vectors(pos)
+    owner, first = (number.numpy() for number in distinct_places(unit, _SAME))
+    if len(first) < 4:
+        raise ValueError(f"Voronoi cells need at least 4 different points, got {len(first)}; set area yourself")
+    try:
+        area = SphericalVoronoi(unit.numpy()[first]).calculate_areas()
+    except ValueError as error:  # of scipy, which speaks of ranks
+        raise ValueError(
+            f"Voronoi cells need points that do not lie on one circle ({error}); set area yourself"
+        ) from error
+    share = (area / np.bincount(owner))[owner]
     return torch.from_numpy(share * (4 * math.pi / share.sum()))
 
 

@@ -1,5 +1,6 @@
 """Scores of a segmentation whose nodes stand for areas of different size."""
 
+import torch
 from torch import Tensor
 
 from .._checks import check_shape
@@ -21,6 +22,7 @@ def weighted_f1(prediction: Tensor, target: Tensor, area: Tensor, positive: int 
         From 0 to 1, over all samples together; NaN if nothing is positive in either.
 
     Raises:
+        TypeError: If the prediction holds numbers that are no labels, such as logits.
         ValueError: If the shapes do not fit.
 
     Example:
@@ -46,7 +48,11 @@ def _areas(prediction: Tensor, target: Tensor, area: Tensor, positive: int, igno
     """Areas of true positives, false positives and false negatives, summed in float64."""
     check_shape("target", target, *prediction.shape)
     check_shape("area", area, prediction.size(-1))
-    weight = area.double() * (target != ignore)
+    if prediction.is_floating_point() and bool((prediction != prediction.round()).any()):
+        raise TypeError(
+            f"prediction must hold labels, got numbers ({prediction.dtype}); take argmax or a threshold first"
+        )
+    weight = torch.where(target != ignore, area.double(), 0.0)
     found, truth = prediction == positive, target == positive
     return tuple(float((weight * where).sum()) for where in (found & truth, found & ~truth, ~found & truth))  # type: ignore[return-value]
 

@@ -60,7 +60,8 @@ def test_zero_outside_one_turn_and_both_precisions(name, shape):
     assert torch.all(psi[r > CUTOFF] == 0)
     assert torch.all(psi[~basis.support(r, angle)] == 0)
     assert bool((psi[r < CUTOFF].abs().amax(dim=0) > 0.02).all())  # every function is there
-    torch.testing.assert_close(basis(r, angle - 2 * math.pi), psi, atol=1e-12, rtol=0)
+    for turns in (-3, -1, 1, 2):
+        torch.testing.assert_close(basis(r, angle + turns * 2 * math.pi), psi, atol=1e-12, rtol=0)
     torch.testing.assert_close(basis(r.float(), angle.float()), psi.float(), atol=2e-5, rtol=0)
     other = basis(r, (angle + 1.0) % (2 * math.pi))
     moved = (other - psi).abs().amax(dim=0) > 1e-6

@@ -136,5 +136,8 @@ def test_bad_peaks_areas_and_channels_are_named():
         ws_psnr(image, image, peak=0)
     with pytest.raises(ValueError, match=r"area must have shape \[20\], got \[5\]"):
         ws_psnr(torch.rand(20, 3), torch.rand(20, 3), area=torch.ones(5))
+    for area in (torch.zeros(20), -torch.ones(20), torch.full((20,), math.nan)):
+        with pytest.raises(ValueError, match="area must hold weights of at least 0, not all of them 0"):
+            ws_psnr(torch.rand(20, 3), torch.rand(20, 3), area=area)
     with pytest.raises(ValueError, match=r"same channels and batch, got \[3, 4, 8\] and \[1, 4, 8\]"):
         s_psnr(image, image[:1])

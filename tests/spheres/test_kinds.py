@@ -115,6 +115,7 @@ def test_parts_keep_areas_and_remember_their_nodes():
     ("index", "error", "message"),
     [
         (torch.tensor([0.5]), TypeError, "index must hold integers or booleans"),
+        ([0, 1], TypeError, "index must be a torch.Tensor, got list"),
         (torch.tensor([], dtype=torch.long), ValueError, "a part needs at least one node"),
         (torch.zeros(12, dtype=torch.bool), ValueError, "a part needs at least one node"),
         (torch.zeros(5, dtype=torch.bool), ValueError, "index"),

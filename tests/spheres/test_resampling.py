@@ -250,6 +250,15 @@ def test_tiny_and_lopsided_samplings_still_give_means():
             assert abs(matrix.sum(axis=1) - 1).max() < 4e-15
 
 
+@pytest.mark.parametrize("shape", [(0, 48, 3), (2, 48, 0), (48, 0)])
+@pytest.mark.parametrize("missing", ["propagate", "renormalise"])
+def test_nothing_stays_nothing(shape, missing):
+    resampler = Resampler(spheres.healpix(2), spheres.fibonacci(10))
+    y = resampler(torch.zeros(shape), missing)
+    assert y.shape == tuple(10 if size == 48 else size for size in shape)
+    assert resampler.adjoint(y).shape == shape
+
+
 def test_any_number_of_threads_gives_the_same_matrix():
     s_in, s_out = spheres.healpix(32), spheres.equirectangular(160)  # two chunks
     threads = torch.get_num_threads()

@@ -195,6 +195,18 @@ def test_voronoi_areas_of_a_known_solid_and_of_coincident_points():
     assert float(twice.sum()) == pytest.approx(4 * math.pi)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-8, 3e-7])
+def test_voronoi_areas_of_points_that_rounding_has_parted(apart):
+    pos, random = spheres.fibonacci(60).pos, torch.Generator().manual_seed(0)
+    copies = pos[:20] + apart * torch.randn(20, 3, generator=random, dtype=torch.float64)
+    area = spheres.voronoi_area(torch.cat([pos, copies / copies.norm(dim=1, keepdim=True)]))
+    torch.testing.assert_close(area[:20], area[60:], rtol=1e-12, atol=0)
+    torch.testing.assert_close(area[:20] + area[60:], spheres.voronoi_area(pos)[:20], rtol=2e-5, atol=0)
+
+
+SIX = torch.cat([torch.eye(3), -torch.eye(3)])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,7 +227,13 @@ def test_voronoi_areas_of_a_known_solid_and_of_coincident_points():
         (lambda: spheres.scattered(torch.eye(3)), "at least 4 different points, got 3"),
         (lambda: spheres.scattered(torch.zeros(5, 2)), r"pos must have shape \[N, 3\]"),
         (lambda: spheres.scattered(torch.full((5, 3), torch.nan)), "pos must be finite"),
+        (lambda: spheres.voronoi_area(spheres.gauss_legendre(1, 9).pos), "that do not lie on one circle"),
+        (lambda: spheres.scattered(SIX, torch.full((6,), torch.nan)), "area must be finite"),
+        (lambda: spheres.scattered(SIX, -torch.ones(6)), "area must hold weights of at least 0, .* got -1 to -1"),
+        (lambda: spheres.scattered(SIX, torch.zeros(6)), "not all of them 0"),
         (lambda: spheres.fibonacci(9).rotated(torch.eye(2)), r"rotation must have shape \[3, 3\]"),
+        (lambda: spheres.fibonacci(9).rotated(torch.eye(3).roll(1, 0) + 0.01), "orthogonal with determinant 1"),
+        (lambda: spheres.icosphere(0).rotated(-torch.eye(3)), "orthogonal with determinant 1"),
     ],
 )
 def test_bad_input(call, message):

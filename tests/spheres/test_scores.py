@@ -39,6 +39,14 @@ def test_scores_check_shapes():
         weighted_iou(torch.zeros(4, 3), torch.zeros(3), torch.ones(3))
 
 
+@pytest.mark.parametrize("score", [weighted_f1, weighted_iou])
+def test_logits_are_no_labels_and_what_is_ignored_has_no_area(score):
+    target, area = torch.tensor([1, 0, -1]), torch.tensor([1.0, 2.0, math.nan])
+    with pytest.raises(TypeError, match="prediction must hold labels, got numbers .*; take argmax or a threshold"):
+        score(torch.tensor([0.9, 0.1, 0.3]), target, area)
+    assert score(torch.tensor([1.0, 0.0, 1.0]), target, area) == 1
+
+
 def test_scores_of_an_image_are_those_of_a_sampling_with_cells_of_its_areas():
     """The polar rows of a panorama hardly count: half the pixels wrong at the poles is a small loss."""
     s = spheres.driscoll_healy(16)
