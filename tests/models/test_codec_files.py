@@ -1,5 +1,6 @@
 """Images to bytes and back: sizes, kinds, damage, and files of other models."""
 
+import copy
 import hashlib
 import pickle
 import struct
@@ -76,12 +77,45 @@ def test_an_encoder_and_a_decoder_with_other_arithmetic_agree(codec):
     decoder = OSLOCodec(OSLOCodecConfig(**{**vars(codec.config), "path": "gather"}))
     decoder.load_state_dict(codec.state_dict())
     data = codec.compress(image)
+    wanted = codec.decompress(data)
     try:
         torch.set_num_threads(3)
-        assert codec.compress(image)[:36] == data[:36]
-        torch.testing.assert_close(decoder.decompress(data), codec.decompress(data), atol=1e-5, rtol=0)
+        torch.testing.assert_close(codec.decompress(data), wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(decoder.decompress(data), wanted, atol=1e-5, rtol=0)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_autocast_changes_no_bit_of_what_is_read(codec, data):
+    """Scales are exact also where products are cast to half precision; the picture has half its digits then."""
+    plain = codec.decompress(data)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(codec.decompress(data).float(), plain, atol=0.05, rtol=0)
+        other = codec.compress(globe(16))
+    assert codec.decompress(other).shape == plain.shape
+
+
+def test_a_model_in_float64_and_its_copy_in_float32_read_alike():
+    """Both have one fingerprint, so weights and medians must count as float32 holds them."""
+    wide = small("mean_scale").double()
+    with torch.no_grad():
+        for parameter in wide.parameters():
+            parameter.mul_(1 + 2e-8 * torch.rand_like(parameter))  # digits that float32 drops
+    wide.update()
+    narrow = copy.deepcopy(wide).float()
+    assert narrow.fingerprint() == wide.fingerprint()
+    data = wide.compress(globe(16))
+    torch.testing.assert_close(narrow.decompress(data).double(), wide.decompress(data), atol=1e-4, rtol=0)
+
+
+def test_latents_beyond_all_integers_are_refused(codec):
+    """As integers they are -2^63, whose absolute value is negative."""
+    wild = copy.deepcopy(codec)
+    with torch.no_grad():
+        for parameter in wild.h_a.parameters():
+            parameter.mul_(1e15)
+    with pytest.raises(ValueError, match="cannot be coded"):
+        wild.compress(globe(16))
 
 
 def test_kinds_and_types_come_back(codec):
