@@ -46,14 +46,14 @@ def by_matrix(s, c, spin):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("spin", [0, 1, -2, 6])
+@pytest.mark.parametrize("spin", [0, -2, 3])
 def test_synthesis_is_the_matrix_of_harmonics(name, spin):
     s, c = ALL[name](), random_coefficients(LMAX, spin)
     torch.testing.assert_close(InverseSHT(s, LMAX, spin)(c), by_matrix(s, c, spin), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("spin", [0, 1, -2, 6])
+@pytest.mark.parametrize("spin", [0, 1, -2])
 @pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_round_trip_is_exact(name, spin, dtype, tol):
     s, c = EXACT[name](), random_coefficients(LMAX, spin, dtype)
