@@ -22,15 +22,15 @@ def to_fixed(x: Tensor) -> Tensor:
 def fixed_point(network: nn.Module) -> nn.Module:
     """A copy of a chain of convolutions, shuffles and ReLUs that rounds nowhere inside a sum.
 
-    Weights are multiples of 2^-16, and what comes out of a convolution is rounded to multiples of 2^-12 and clipped to
-    4096. All products are then multiples of 2^-28 and their sums, while below 2^21, exact in float64: neither the
-    order of summation, the number of threads, fused multiplications nor the device can change a bit. The input must be
-    :func:`to_fixed`.
+    Weights, as float32 holds them, are rounded to multiples of 2^-16, and what comes out of a convolution to multiples
+    of 2^-12, clipped to 4096. All products are then multiples of 2^-28 and their sums, while below 2^21, exact in
+    float64: neither the order of summation, the number of threads, fused multiplications nor the device can change a
+    bit. The input must be :func:`to_fixed`.
 
     Raises:
         ValueError: If weights are so large that a sum might not be exact.
     """
-    network = copy.deepcopy(network).double().eval().requires_grad_(False)
+    network = copy.deepcopy(network).float().double().eval().requires_grad_(False)
     for name, module in network.named_modules():
         if isinstance(module, OrderedConv | nn.Conv2d):
             _quantise(name, module)

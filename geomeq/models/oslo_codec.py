@@ -250,7 +250,10 @@ class OSLOCodec(nn.Module):
             y_hat = codec._read(file.stream, self.config.pixels(file.resolution) >> 2 * self.config.steps)
         except ValueError as error:
             raise CodecError(f"the stream of the file cannot be decoded: {error}") from error
-        return from_signal((codec.g_s(y_hat)[0] + 0.5).clamp(0, 1), file)
+        signal = (codec.g_s(y_hat)[0] + 0.5).clamp(0, 1)
+        if not bool(signal.isfinite().all()):
+            raise CodecError("the file decodes to numbers that are not finite, which no encoder wrote")
+        return from_signal(signal, file)
 
     def fingerprint(self) -> bytes:
         """Eight bytes that tell whether two models decode alike: architecture, weights (as float32) and tables."""
@@ -309,7 +312,7 @@ class OSLOCodec(nn.Module):
         return scale, mean
 
     def _write(self, y: Tensor) -> bytes:
-        writer, medians = RangeWriter(), self.prior.medians.double()
+        writer, medians = RangeWriter(), self._medians()
         first = y if self.h_a is None else self._h_a(y)
         symbols = (first.double() - medians).round().long()
         writer.write(symbols, _channel(symbols.shape), self.prior.tables())
@@ -323,7 +326,7 @@ class OSLOCodec(nn.Module):
         reader, reference = RangeReader(stream), next(self.parameters())
         shape = (1, nodes, self.prior.channels)
         symbols = reader.read(_channel(shape), self.prior.tables()).to(reference.device)
-        y_hat = symbols + self.prior.medians.double()
+        y_hat = symbols + self._medians()
         if self.gaussian is not None:
             scale, mean = self._exact(symbols)
             rest = reader.read(self.gaussian.index(scale), self.gaussian.tables()).to(reference.device)
@@ -334,7 +337,12 @@ class OSLOCodec(nn.Module):
     def _exact(self, symbols: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scales and means as encoder and decoder both find them, to the last bit."""
         assert self.h_s is not None
-        return self._split(fixed_point(self.h_s)(to_fixed(symbols + self.prior.medians.double())))
+        with torch.autocast(symbols.device.type, enabled=False):
+            return self._split(fixed_point(self.h_s)(to_fixed(symbols + self._medians())))
+
+    def _medians(self) -> Tensor:
+        """As float32 holds them, like the fingerprint, so that a model in float64 and its copy in float32 agree."""
+        return self.prior.medians.float().double()
 
 
 def random_patches(x: Tensor, pixels: int, count: int, generator: torch.Generator | None = None) -> Tensor:

@@ -38,9 +38,9 @@ class RangeWriter:
             tables: Frequencies.
         """
         value, group = _flat(symbols), _flat(table)
-        if len(value) and np.abs(value).max() >= 2**31:
+        if len(value) and not -(2**31) < value.min() <= value.max() < 2**31:  # of -2^63 there is no absolute value
             raise ValueError(
-                f"latents of size {np.abs(value).max()} cannot be coded; the encoder gives no sane numbers"
+                f"latents from {value.min()} to {value.max()} cannot be coded; the encoder gives no sane numbers"
             )
         low, length = tables.low.numpy(), np.diff(tables.start.numpy())
         place = value - low[group]
