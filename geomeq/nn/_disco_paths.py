@@ -159,9 +159,11 @@ class CsrProductFirstPath(_NodePath):
     def _mix(self, x: Tensor, weight: Tensor, chunk: int, recompute: bool) -> Tensor:
         (num_coefs, channels, outputs), (nodes, batch, _) = weight.shape, x.shape
         mixed = x @ weight.transpose(0, 1).reshape(channels, num_coefs * outputs)
-        mixed = mixed.view(nodes, batch, num_coefs, outputs).transpose(1, 2).reshape(nodes * num_coefs, -1)
+        mixed = mixed.view(nodes, batch, num_coefs, outputs).transpose(1, 2)
+        mixed = mixed.reshape(nodes * num_coefs, batch * outputs)
         kernel = choose_path(x.device, x.dtype, mixed.size(1))
-        return sparse_matmul(mixed, self.there, self.back, kernel).view(-1, batch, outputs)
+        targets = self.there[0].numel() - 1
+        return sparse_matmul(mixed, self.there, self.back, kernel).view(targets, batch, outputs)
 
 
 class GatherPath(_NodePath):

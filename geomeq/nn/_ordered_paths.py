@@ -67,7 +67,7 @@ def _faces(x: Tensor, weight: Tensor, bias: Tensor | None, plan: FacePlan, group
     image = plan.halo(x).view(x.size(0) * plan.images, plan.padded, plan.padded, x.size(2)).permute(0, 3, 1, 2)
     inside = None if plan.bias_after else bias
     out = nn.functional.conv2d(image, _kernel(weight, plan), inside, plan.step, 0, plan.dilation, groups)
-    out = plan.nested(out.permute(0, 2, 3, 1).reshape(x.size(0), -1, weight.size(2)))
+    out = plan.nested(out.permute(0, 2, 3, 1).reshape(x.size(0), plan.images * plan.side**2, weight.size(2)))
     return out + bias.to(out.dtype) if plan.bias_after and bias is not None else out
 
 
@@ -77,7 +77,8 @@ def _faces_transposed(y: Tensor, weight: Tensor, bias: Tensor | None, plan: Face
     out = nn.functional.conv_transpose2d(
         image.permute(0, 3, 1, 2), _kernel(weight, plan), None, plan.step, 0, more, groups, plan.dilation
     )
-    out = plan.halo.transposed(out.permute(0, 2, 3, 1).reshape(y.size(0), -1, weight.size(1) * groups))
+    out = out.permute(0, 2, 3, 1).reshape(y.size(0), plan.images * plan.padded**2, weight.size(1) * groups)
+    out = plan.halo.transposed(out)
     return out if bias is None else out + bias.to(out.dtype)
 
 

@@ -132,9 +132,12 @@ class FactorizedPrior(nn.Module):
             Latents with noise (training) or rounded (evaluation), and the probability of each, same shape.
 
         Raises:
+            TypeError: If ``z`` holds no floating-point numbers.
             ValueError: If the last axis is not ``C``.
         """
         check_shape("z", z, "...", self.channels)
+        if not z.dtype.is_floating_point:
+            raise TypeError(f"z must be floating point, got {z.dtype}; call .float() on it")
         if self.training:
             z_hat = z + torch.empty_like(z).uniform_(-0.5, 0.5)
         else:

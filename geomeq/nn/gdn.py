@@ -75,9 +75,12 @@ class GDN(nn.Module):
             The same shape. Half precision is normalised in float32 and cast back.
 
         Raises:
+            TypeError: If ``x`` holds no floating-point numbers.
             ValueError: If the last axis is not ``C``.
         """
         check_shape("x", x, "...", self.channels)
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"x must be floating point, got {x.dtype}; call .float() on it")
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         with torch.autocast(x.device.type, enabled=False):
             energy = wide.square() @ self.gamma.to(wide).T + self.beta.to(wide)

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from geomeq._checks import check_shape
 from geomeq.ops import segment_softmax, segment_sum
+from geomeq.ops._functorch import transforms_functions
 from geomeq.spheres import Sampling
 
 from ._paths import Constant
@@ -113,6 +114,7 @@ class SphereAttention(nn.Module):
             ``[.., N_out, C']``.
 
         Raises:
+            TypeError: If features are no floating-point numbers.
             ValueError: If a shape is wrong, or keys are missing between samplings of different sizes.
         """
         if key is None and self.num_in != self.num_out:
@@ -128,6 +130,8 @@ class SphereAttention(nn.Module):
             ("value", value, self.num_in),
         ):
             check_shape(name, x, "...", nodes, self.in_channels, hint="nodes and channels are those of the layer")
+            if not x.dtype.is_floating_point:
+                raise TypeError(f"{name} must be floating point, got {x.dtype}; call .float() on it")
             if x.dim() not in (2, 3) or x.shape[:-2] != query.shape[:-2]:
                 raise ValueError(
                     f"{name} must be [N, C] or [B, N, C] with the batch of query {list(query.shape)}, got "
@@ -153,7 +157,8 @@ class SphereAttention(nn.Module):
             source, target = edge_index[:, edges[0] : edges[1]]
             own = ptr[targets[0] : targets[1] + 1] - edges[0]
             given = (q[targets[0] : targets[1]], k, v, log_area, source, target - targets[0], own)
-            parts.append(checkpoint(_attend, *given, use_reentrant=False) if q.requires_grad else _attend(*given))
+            again = torch.is_grad_enabled() and not transforms_functions()  # which know no checkpoints
+            parts.append(checkpoint(_attend, *given, use_reentrant=False) if again else _attend(*given))
         return torch.cat(parts)
 
     def extra_repr(self) -> str:

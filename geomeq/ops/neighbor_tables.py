@@ -23,8 +23,8 @@ def neighbor_tables(edge_index: Tensor, coef: Tensor, size: Size) -> list[Tensor
 
     Returns:
         Three tensors per table: targets ``[n]``, their sources ``[n, d]`` and the coefficients ``[n, K, d]``; where a
-        target has fewer than ``d`` sources the rest of its row is source 0 with coefficients 0. Targets without edges
-        are in no table.
+        target has fewer than ``d`` sources the rest of its row is its last one again with coefficients 0, so that what
+        is not a number stays with those that see it. Targets without edges are in no table.
 
     Raises:
         TypeError: If ``edge_index`` does not hold integers.
@@ -43,8 +43,8 @@ def neighbor_tables(edge_index: Tensor, coef: Tensor, size: Size) -> list[Tensor
         nodes = ((step == rung) & (degree > 0)).nonzero().flatten()
         place = torch.arange(int(degree[nodes].max()), device=nodes.device)
         real = place < degree[nodes, None]
-        entry = torch.where(real, first[nodes, None] + place, 0)
-        neighbors = torch.where(real, source[entry], 0)
+        entry = first[nodes, None] + torch.minimum(place, degree[nodes, None] - 1)
+        neighbors = source[entry]
         values = (coef[entry] * real[..., None]).transpose(1, 2).contiguous()
         tables += [nodes, neighbors, values]
     return tables
@@ -60,10 +60,10 @@ def _parts(tables: Sequence[Tensor], columns: int, chunk: int) -> Iterator[tuple
 
 def _sums(x: Tensor, neighbors: Tensor, values: Tensor) -> Tensor:
     """``x`` ``[N, B, C]`` and rows of a table to ``[n * B, K * C]``."""
-    _, batch, channels = x.shape
-    near = x.reshape(x.size(0), -1).index_select(0, neighbors.reshape(-1))
+    (rows, batch, channels), (nodes, num_coefs, _) = x.shape, values.shape
+    near = x.reshape(rows, batch * channels).index_select(0, neighbors.reshape(-1))
     sums = torch.bmm(values, near.view(*neighbors.shape, batch * channels))
-    return sums.view(len(values), values.size(1), batch, channels).transpose(1, 2).reshape(len(values) * batch, -1)
+    return sums.view(nodes, num_coefs, batch, channels).transpose(1, 2).reshape(nodes * batch, num_coefs * channels)
 
 
 @torch.library.custom_op("geomeq::gather_mix", mutates_args=())

@@ -74,7 +74,8 @@ def taps_transposed(y: Tensor, weight: Tensor, table: Tensor, num_rows: int, sca
 
 
 def _one_dtype(x: Tensor, weight: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    if torch.is_autocast_enabled(x.device.type):
+    double = torch.float64 in (x.dtype, weight.dtype)  # which autocast leaves alone
+    if torch.is_autocast_enabled(x.device.type) and not double:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
     if x.dtype != weight.dtype:

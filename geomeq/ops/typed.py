@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_shape
 from geomeq.ops._adjacency import Size, read_graph
+from geomeq.ops._functorch import transforms_functions
 from geomeq.ops.stencil import HALF
 from geomeq.ops.stencil_linear import stencil_mix
 
@@ -166,7 +167,7 @@ def typed_linear(x: Tensor, weight: Tensor, pattern: TypedPattern, path: str = "
     lead, batch = x.shape[:-2], x.shape[:-2].numel()
     channels, outputs = x.size(-1), weight.size(-1)
     by_node = x.reshape(batch, pattern.size[0], channels).transpose(0, 1)
-    if path == "auto" and torch._C._are_functorch_transforms_active():
+    if path == "auto" and transforms_functions():
         path = "reference"
     elif path == "auto":
         path = choose_typed_path(pattern, batch, channels, outputs)

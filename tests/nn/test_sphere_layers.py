@@ -1,0 +1,99 @@
+"""What every layer of the sphere owes its users: empty batches, forward derivatives, integers refused."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+
+from geomeq import spheres
+from geomeq.nn import (
+    GDN,
+    DiscoConv,
+    DiscoConvTranspose,
+    FactorizedPrior,
+    OrderedConv,
+    OrderedConvTranspose,
+    SphereAggregation,
+    SphereAttention,
+)
+
+GRID, PIXELS = spheres.gauss_legendre(4, 8), spheres.healpix(2)
+LAYERS = {
+    **{f"disco-{p}": (lambda p=p: DiscoConv(2, 3, GRID, path=p), 32) for p in ("ring", "csr", "gather", "edge")},
+    "disco-product-first": (lambda: DiscoConv(16, 1, PIXELS, cutoff=1.0, path="csr"), 48),
+    "disco-transpose": (lambda: DiscoConvTranspose(2, 3, GRID, path="ring"), 32),
+    **{f"ordered-{p}": (lambda p=p: OrderedConv(2, 3, 2, path=p), 48) for p in ("face", "gather", "edge")},
+    "ordered-oriented": (lambda: OrderedConv(2, 3, 2, oriented=True), 48),
+    "ordered-averaged": (lambda: OrderedConv(2, 3, 2, missing="average", stride=4), 48),
+    **{
+        f"ordered-transpose-{p}": (lambda p=p: OrderedConvTranspose(2, 3, 4, stride=4, path=p), 48)
+        for p in ("face", "gather", "edge")
+    },
+    "aggregation": (lambda: SphereAggregation(2, 3, 2, merge="max"), 48),
+    "attention": (lambda: SphereAttention(2, 2, PIXELS, cutoff=1.0), 48),
+    "attention-chunks": (lambda: SphereAttention(2, 2, PIXELS, cutoff=1.0, chunk=20), 48),
+    "gdn": (lambda: GDN(2), 48),
+}
+EACH = pytest.mark.parametrize("name", list(LAYERS))
+
+
+def layer(name):
+    torch.manual_seed(0)
+    make, nodes = LAYERS[name]
+    made = make().double()
+    return made, nodes, getattr(made, "in_channels", 2)
+
+
+@EACH
+def test_a_batch_of_none_gives_none(name):
+    made, nodes, channels = layer(name)
+    x = torch.zeros(0, nodes, channels, dtype=torch.float64, requires_grad=True)
+    one, none = made(torch.zeros(1, nodes, channels, dtype=torch.float64)), made(x)
+    assert none.shape == (0, *one.shape[1:])
+    none.sum().backward()
+    assert x.grad.shape == x.shape
+
+
+@EACH
+@pytest.mark.parametrize("frozen", [True, False])
+def test_forward_derivatives_are_never_silently_zero(name, frozen):
+    made, nodes, channels = layer(name)
+    made.requires_grad_(not frozen)
+    x, v = torch.randn(2, 2, nodes, channels, dtype=torch.float64)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(made(forward_ad.make_dual(x, v))).tangent
+    assert found is not None
+    slope = (made(x + 1e-6 * v) - made(x - 1e-6 * v)) / 2e-6
+    torch.testing.assert_close(found.detach(), slope.detach(), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(torch.func.jvp(made, (x,), (v,))[1].detach(), slope.detach(), atol=1e-6, rtol=1e-6)
+
+
+@EACH
+def test_derivatives_by_functions_and_by_the_tape_agree(name):
+    made, nodes, channels = layer(name)
+    x = torch.randn(2, nodes, channels, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(made(x))
+    (own,) = torch.autograd.grad(made(x), x, weight)
+    found = torch.func.grad(lambda x: (made(x) * weight).sum())(x.detach())
+    torch.testing.assert_close(found, own, atol=1e-11, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "prior"])
+def test_integers_are_refused(name):
+    made, nodes, channels = (FactorizedPrior(2).eval(), 48, 2) if name == "prior" else layer(name)
+    with pytest.raises(TypeError, match="floating point"):
+        made(torch.ones(1, nodes, channels, dtype=torch.long))
+
+
+@pytest.mark.parametrize("path", ["csr", "gather", "edge"])
+def test_not_a_number_stays_in_its_caps_by_every_path_over_nodes(path):
+    s = spheres.fibonacci(200)  # degrees differ, so tables are padded
+    conv = DiscoConv(1, 1, s, cutoff=0.4, path=path)
+    for node in (0, 17, 199):
+        x = torch.zeros(200, 1)
+        x[node] = math.nan
+        seen = conv.geometry.edges[0]
+        near = torch.zeros(200, dtype=torch.bool)
+        near[seen[1][seen[0] == node]] = True
+        assert torch.equal(conv(x).isnan()[:, 0], near)
