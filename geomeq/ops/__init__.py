@@ -2,6 +2,7 @@
 
 from geomeq.ops.chebyshev import chebyshev
 from geomeq.ops.laplacian import rescaled_laplacian
+from geomeq.ops.ring_conv import RingFilters, ring_conv, ring_conv_transpose
 from geomeq.ops.row_map import RowMap
 from geomeq.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 from geomeq.ops.sparse_operator import SparseOperator
@@ -11,6 +12,7 @@ from geomeq.ops.taps import taps_linear, taps_transposed
 from geomeq.ops.typed import TypedPattern, typed_linear
 
 __all__ = [
+    "RingFilters",
     "RowMap",
     "SparseOperator",
     "Stencil",
@@ -19,6 +21,8 @@ __all__ = [
     "TypedPattern",
     "chebyshev",
     "rescaled_laplacian",
+    "ring_conv",
+    "ring_conv_transpose",
     "segment_max",
     "segment_mean",
     "segment_softmax",

@@ -90,14 +90,16 @@ class Band(NamedTuple):
     listed: Tensor
 
 
-def make_bands(table: RingTable, rows_in: int, rows_out: int, columns: int, itemsize: int) -> Iterator[Band]:
-    """Cuts a convolution into bands of rows."""
+def make_bands(
+    table: RingTable, rows_in: int, rows_out: int, columns: int, itemsize: int, store: bool = True
+) -> Iterator[Band]:
+    """Cuts a convolution into bands of rows; ``store`` allows spectra to be laid out as blocks of matrices."""
     height = max(4 * _BLOCK, _BAND // columns // _BLOCK * _BLOCK)
     ratio = rows_in // rows_out if rows_in % rows_out == 0 else 0
     plans = [_band(table, a, min(a + height, rows_out), columns, ratio, _BLOCK) for a in range(0, rows_out, height)]
     taps = table.coef.size(1)
     numbers = sum(p.plan.frequencies * p.plan.padded_out * 4 * taps * p.plan.window for p in plans)
-    if numbers * itemsize <= _STORED:
+    if store and numbers * itemsize <= _STORED:
         yield from plans
         return
     for a in range(0, rows_out, height):

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from geomeq.ops import _ring_kernel, _ring_plan, ring_conv
-from geomeq.ops.ring_conv import RingFilters, ring_conv_transpose
+from geomeq.ops import RingFilters, _ring_kernel, _ring_plan, ring_conv_transpose
+from geomeq.ops import ring_conv as convolve
 
-convolve = ring_conv.ring_conv
 compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 GRIDS = [  # rows and columns of the input and of the output
