@@ -9,7 +9,7 @@ from torch import Tensor
 _BAND = 2**17  # nodes of the output that are worked on at a time, all channels: temporaries stay small and hot
 _BLOCK = 4  # rows of the output that share one window of rows of the input, where spectra are stored block by block
 _STORED = 160 * 2**20  # bytes of stored blocks in one direction; larger grids keep the bare spectra
-_DENSE = 32 * 2**20  # bytes of filters on all columns at once, while spectra are made
+_DENSE = 2**22  # bytes of filters on all columns at once, while spectra are made
 
 
 class RingPlan(NamedTuple):
