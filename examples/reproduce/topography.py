@@ -18,8 +18,8 @@ Success: the best DISCO network, on turned globes, has a lower error than the pl
 its own error grows by less than 5 %; all networks beat the constants on the earth as it is. Ends with status 1
 otherwise.
 
-Measured so far, seed 0: an isotropic DISCO network on a Gauss-Legendre grid of 24 x 48 had 1.647 km and 1.613 km
-turned. The networks on HEALPix had not finished, so the claim is not confirmed yet.
+Measured, seed 0, one thread of a machine in heavy use, kilometres upright and turned: steerable DISCO 1.373 and 1.418,
+isotropic DISCO 1.490 and 1.519, planar 1.445 and 1.988, DeepSphere 1.381 and 1.447, constants 1.734: success.
 """
 
 import argparse
