@@ -103,8 +103,17 @@ def _azimuth(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
 
 
 def shares_meridian(caps: Sampling, points: Sampling) -> bool:
-    """Whether the caps of one meridian, shifted in longitude, are all caps."""
-    return caps.grid is not None and points.grid is not None and points.grid[1] % caps.grid[1] == 0
+    """Whether the caps of one meridian, shifted in longitude, are all caps, with the same weights."""
+    if caps.grid is None or points.grid is None or points.grid[1] % caps.grid[1] != 0:
+        return False
+    return _has_equal_rows(caps) and _has_equal_rows(points)
+
+
+def _has_equal_rows(sampling: Sampling) -> bool:
+    """Whether all nodes of a row of a grid have one weight; not so where a user has masked some."""
+    assert sampling.grid is not None
+    area = sampling.area.view(sampling.grid)
+    return bool(((area - area[:, :1]).abs() <= 1e-12 * area.abs().max()).all())
 
 
 def find_meridian(caps: Sampling, points: Sampling, radius: float) -> Meridian:
@@ -122,7 +131,8 @@ def find_meridian(caps: Sampling, points: Sampling, radius: float) -> Meridian:
     if caps.rings is None or points.rings is None or points.grid is None or not shares_meridian(caps, points):
         raise ValueError(
             f"one meridian stands for all where both samplings are grids and the columns of one are a multiple of "
-            f"those of the other, got {caps} with {_columns(caps)} and {points} with {_columns(points)}"
+            f"those of the other, with one weight in each row, got {caps} with {_columns(caps)} and {points} with "
+            f"{_columns(points)}"
         )
     columns = points.grid[1]
     step = 2 * math.pi / columns

@@ -23,7 +23,8 @@ def exact_weights(s: Sampling, degree: int) -> Sampling:
     .. math:: \sum_i w_i Y_{lm}(x_i) = \sqrt{4 \pi} \, \delta_{l0}, \qquad l \le \mathrm{degree},
 
     these change the old ones least, :math:`\sum_i (w_i - A_i)^2 / A_i`. A point may lose or gain some percent. About
-    ``sqrt(N) - 1`` is the highest degree there can be; half of that or less leaves weights that are all positive.
+    ``sqrt(N) - 1`` is the highest degree there can be; half of that or less leaves weights that are all positive, a
+    third for random points.
     Tables of latitude and longitude have their best weights already.
 
     Args:

@@ -50,8 +50,8 @@ def sphere_signal(
     Args:
         pos: Unit vectors, ``[N, 3]``; z is the axis through the poles, x points to longitude 0. Or a
             :class:`geomeq.spheres.Sampling`.
-        value: Numbers ``[N]``, colours ``[N, 3]`` (red, green and blue from 0 to 1; what is beyond is cut), or several
-            by name, one row each (truth, prediction). Without, the lengths of the vectors.
+        value: Numbers ``[N]``, colours ``[N, 3]`` (red, green and blue from 0 to 1, what is beyond is cut; or bytes),
+            or several by name, one row each (truth, prediction). Without, the lengths of the vectors.
         face: Corners of triangles, ``[3, F]``; without, those of the sampling or of the convex hull.
         vectors: Tangent vectors of space, ``[N, 3]``, or several by the names of ``value``.
         outlines: Lines on the sphere such as coasts, ``[K, 3]`` or ``[K, 2]`` (longitude, latitude in degrees) each.
@@ -175,7 +175,8 @@ def _rgba(name: str, entry: Any, count: int) -> Array:
     array = to_array(f"value {name}".rstrip(), entry)
     if len(array) != count:
         raise ValueError(f"colours must have shape [{count}, 3], one for each vertex, got {list(array.shape)}")
-    return np.concatenate([np.clip(array, 0.0, 1.0), np.ones((count, 1))], axis=1)
+    scale = 255.0 if str(getattr(entry, "dtype", "")).endswith("uint8") else 1.0
+    return np.concatenate([np.clip(array / scale, 0.0, 1.0), np.ones((count, 1))], axis=1)
 
 
 def _vector_rows(vectors: Any, value: Any, count: int) -> dict[str, Array]:

@@ -1,6 +1,7 @@
 """Caps, one meridian of them, normalisation: brute force, torch-harmonics, symmetry, bad input."""
 
 import copy
+import dataclasses
 import gc
 import math
 import pickle
@@ -242,6 +243,20 @@ def test_partial_skies_see_their_part():
     keep = (number[edges] >= 0).all(dim=0)
     assert torch.equal(number[edges[:, keep]], geometry.edges[0])
     torch.testing.assert_close(coef[keep], geometry.edges[1])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_masked_nodes_of_a_grid_have_their_own_weights(transposed):
+    """Rows whose weights differ are no copies of each other, whatever the first column says."""
+    grid = spheres.gauss_legendre(6, 8)
+    area = grid.area * (grid.pos[:, 1] < 0.5)
+    masked, plain = dataclasses.replace(grid, area=area), dataclasses.replace(grid, area=area, rings=None)
+    for norm in ("none", "support"):
+        found, wanted = (disco_geometry(s, s, 0.8, norm=norm, transposed=transposed) for s in (masked, plain))
+        assert not found.on_rings
+        assert torch.equal(found.edges[0], wanted.edges[0])
+        torch.testing.assert_close(found.edges[1], wanted.edges[1], atol=1e-15, rtol=0)
+        assert bool((found.edges[1][area[found.edges[0][0]] == 0] == 0).all())
 
 
 def test_what_is_no_pair_of_grids_has_no_meridian():

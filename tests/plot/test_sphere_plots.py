@@ -90,6 +90,15 @@ def test_every_sampling_is_drawn_in_every_view_without_gaps(name, view, bare):
         assert shown[:, 0].std() > 0.05
 
 
+def test_bytes_are_colours_from_0_to_255():
+    ball = spheres.icosphere(2)
+    number = torch.rand(len(ball.pos), 3, generator=torch.Generator().manual_seed(0))
+    byte = (255 * number).round().to(torch.uint8)
+    pictures = [image_of(plot.sphere_signal(ball, v, view="mollweide", pixels=60)) for v in (byte, byte / 255)]
+    np.testing.assert_allclose(*pictures, atol=1e-6)
+    assert 0.3 < pictures[0][..., :3].mean() < 0.9
+
+
 def test_colours_are_shown_as_they_are_and_rows_may_differ():
     s = spheres.healpix(16)
     colour = torch.stack([(s.pos[:, 2] > 0).float(), torch.full((3072,), 0.25), torch.zeros(3072)], dim=1)
