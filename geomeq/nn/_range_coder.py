@@ -9,6 +9,7 @@ from torch import Tensor
 from .coding_tables import CodingTables
 
 _DIGITS = 16  # bits of an escaped number are written in two parts of at most so many
+_SLACK, _ROUNDING = 64.0, 0.1  # bits, and share, by which a stream may be shorter than its symbols take
 
 
 def _stream() -> ModuleType:
@@ -77,6 +78,7 @@ class RangeReader:
             raise ValueError(f"a range-coded stream has a multiple of 4 bytes, got {len(data)}")
         self._model = _stream().model
         self._coder = _stream().queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
+        self._left = 8.0 * len(data) + _SLACK
 
     def read(self, table: Tensor, tables: CodingTables) -> Tensor:
         """The next integers, int64, in the shape of ``table``.
@@ -85,6 +87,10 @@ class RangeReader:
             ValueError: If the stream does not hold them.
         """
         group = _flat(table)
+        least = np.bincount(group, minlength=len(tables)) @ tables.least_bits()
+        self._left -= (1 - _ROUNDING) * float(least)
+        if self._left < 0:  # before time and memory are spent on what cannot be there
+            raise ValueError(f"the stream is too short for {len(group)} symbols, which take at least {least:.0f} bits")
         length = np.diff(tables.start.numpy())
         place = np.empty(len(group), dtype=np.int64)
         try:

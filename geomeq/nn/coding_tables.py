@@ -35,6 +35,11 @@ class CodingTables:
         begin, end = self.start[table : table + 2].tolist()
         return self.count[begin:end].cpu().numpy()
 
+    def least_bits(self) -> np.ndarray:
+        """What the likeliest symbol of each table costs, ``[T]``: no symbol costs less."""
+        most = np.maximum.reduceat(self.count.cpu().numpy(), self.start[:-1].cpu().numpy())
+        return PRECISION - np.log2(most)
+
     def bits(self, symbols: Tensor, table: Tensor) -> Tensor:
         """What each symbol costs, float64; an escaped one as much as its escape, without the digits after it.
 

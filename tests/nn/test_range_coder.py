@@ -72,6 +72,23 @@ def test_shapes_and_empty_arrays():
     assert torch.equal(reader.read(index, tables), symbols)
 
 
+@pytest.mark.parametrize("which", [0, 10, 20, 63])
+def test_the_likeliest_symbols_fit_into_their_bits_and_no_more_are_looked_for(which):
+    """A short stream that claims to hold much is refused before time and memory are spent on it."""
+    tables = GaussianConditional().tables()
+    index = torch.full((50_000,), which)
+    data = write((torch.zeros_like(index), index, tables))
+    assert torch.equal(RangeReader(data).read(index, tables), torch.zeros_like(index))
+    if which == 0:  # costs next to nothing: there is no telling
+        return
+    with pytest.raises(ValueError, match="too short for 150000 symbols"):
+        RangeReader(data).read(index.repeat(3), tables)
+    reader = RangeReader(data)
+    reader.read(index, tables)
+    with pytest.raises(ValueError, match="too short"):
+        reader.read(index, tables)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=64))
 def test_noise_is_read_as_something_or_refused(data):
