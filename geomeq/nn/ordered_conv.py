@@ -206,6 +206,8 @@ class _Ordered(nn.Module):
         domain = Domain.of(num_nodes)
         if domain.whole:
             self._check_size(domain.side)
+        elif self.window.stride == 4 and domain.side < 2:
+            raise ValueError("stride=4 keeps one of four siblings: a patch has at least 4 pixels, got 1")
         path = self.path
         if self.window.oriented:
             if not domain.whole or domain.side < 2:

@@ -77,6 +77,9 @@ def test_resolutions_that_come_and_cannot_be():
         OrderedConv(2, 3, hops=2)(torch.zeros(12, 2))
     with pytest.raises(ValueError, match="at least 2"):
         OrderedConv(2, 3, stride=4)(torch.zeros(12, 2))
+    for path in ("face", "gather", "edge"):
+        with pytest.raises(ValueError, match="a patch has at least 4 pixels"):
+            OrderedConv(2, 3, stride=4, path=path)(torch.zeros(1, 2))
     with pytest.raises(ValueError, match="differ from patch to patch"):
         OrderedConv(2, 3, distance=True)(torch.zeros(16, 2))
 
