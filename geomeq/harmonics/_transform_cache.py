@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from threading import RLock
 from typing import Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -39,7 +40,7 @@ class SphereTransform(Protocol):
 
 _alive: "WeakValueDictionary[Key, SphereTransform]" = WeakValueDictionary()
 _recent: "deque[SphereTransform]" = deque(maxlen=4)  # functions that need a transform for one call find it again
-
+_making = RLock()
 
 T = TypeVar("T", bound=SphereTransform)
 
@@ -47,12 +48,13 @@ T = TypeVar("T", bound=SphereTransform)
 def shared_transform(build: Callable[[Sampling, int, int], T], s: Sampling, lmax: int, spin: int) -> T:
     """The transform of a sampling: the same object as long as anybody holds it."""
     key = s.key, lmax, spin
-    transform = cast(T | None, _alive.get(key))
-    if transform is None:
-        transform = lasting(build)(s, lmax, spin)
-        _alive[key] = transform
-    if transform.entries < 1 << 24 and not any(transform is one for one in _recent):
-        _recent.append(transform)
+    with _making:  # threads that ask at once get one object: of two, that of the key would die with its holder
+        transform = cast(T | None, _alive.get(key))
+        if transform is None:
+            transform = lasting(build)(s, lmax, spin)
+            _alive[key] = transform
+        if transform.entries < 1 << 24 and not any(transform is one for one in _recent):
+            _recent.append(transform)
     return transform
 
 

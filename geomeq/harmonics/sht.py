@@ -17,6 +17,7 @@ from ._transform_cache import shared_transform
 
 _METHODS = ("auto", "quadrature", "jacobi", "cg", "least_squares")
 _ITERATIONS = {"jacobi": 3, "cg": 20}
+_NEARLY_EXACT = ("healpix", "reduced_gauss_legendre")  # three turns bring digits; on the rows of an image they do not
 
 
 def largest_lmax(s: Sampling) -> int:
@@ -82,8 +83,9 @@ class SHT(_Transform):
     - ``"jacobi"``: the same again of what is left, ``iterations`` times.
     - ``"cg"``: least squares by conjugate gradients.
     - ``"least_squares"``: least squares by a matrix, for points without rings.
-    - ``"auto"``: quadrature where it is exact, Jacobi on other rings (HEALPix, reduced Gauss grids), a matrix where
-      there are no rings. It refuses degrees above :func:`largest_lmax`; the others alias without a word.
+    - ``"auto"``: quadrature where it is exact, Jacobi on HEALPix and reduced Gauss grids, conjugate gradients on other
+      rings (the rows of an image), a matrix where there are no rings. It refuses degrees above :func:`largest_lmax`;
+      the others alias without a word.
 
     Linear, and differentiable to any order. Half precision is computed in float32.
 
@@ -141,8 +143,9 @@ class SHT(_Transform):
                 f"the largest lmax of {s!r} is {most} {why}, got {self.lmax}; take more nodes, or choose a method "
                 "yourself and expect aliasing"
             )
-        exact = s.exact_degree is not None and s.exact_degree >= 2 * self.lmax
-        return "quadrature" if exact else "jacobi"
+        if s.exact_degree is not None and s.exact_degree >= 2 * self.lmax:
+            return "quadrature"
+        return "jacobi" if s.kind in _NEARLY_EXACT else "cg"
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Coefficients of a field.
@@ -158,10 +161,12 @@ class SHT(_Transform):
             ValueError: If it has another shape, or holds NaN or infinity.
         """
         field = _as_batch("x", x, self.s.num_nodes, self.spin)
+        if field.numel() == 0:
+            return _like(_nothing(field, (self.lmax + 1) ** 2), x, self.spin)
         with torch.autocast(x.device.type, enabled=False):
             c = self._coefficients(field)
         if _may_look(c) and not bool(torch.isfinite(c[:, 0]).all()):  # one bad node spoils every coefficient
-            check_finite("x", field.transpose(0, 1), hint="fill gaps, or give their nodes zero area")
+            check_finite("x", field.transpose(0, 1), hint="fill gaps: with 0, if their nodes have zero area")
         return _like(c, x, self.spin)
 
     def _coefficients(self, x: Tensor) -> Tensor:
@@ -214,6 +219,8 @@ class InverseSHT(_Transform):
         """
         count = (self.lmax + 1) ** 2
         coefficients = _as_batch("c", c, count, self.spin)
+        if coefficients.numel() == 0:
+            return _like(_nothing(coefficients, self.s.num_nodes), c, self.spin)
         with torch.autocast(c.device.type, enabled=False):
             x = synthesise(self.transform, coefficients)
         if _may_look(x) and not bool(torch.isfinite(x[:, 0]).all()):
@@ -238,6 +245,11 @@ def _as_batch(name: str, x: Tensor, count: int, spin: int) -> Tensor:
         check_shape(name, x, "B", count, "C", *tail, hint=hint)
     x = x.flatten(2) if spin else x
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _nothing(x: Tensor, count: int) -> Tensor:
+    """The transform of no field or no channel, which a backward pass may go through; FFTs refuse them."""
+    return x.new_zeros(x.size(0), count, x.size(2)) * x.sum()
 
 
 def _like(y: Tensor, x: Tensor, spin: int) -> Tensor:
