@@ -129,7 +129,7 @@ class DiscoLayer(nn.Module):
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """``[B, N_in, C]`` to ``[B, N_out, O]``."""
         operator = self._operator
-        if transforms_functions():  # the plain formula has all derivatives
+        if transforms_functions() and self.kind != "ring":  # the plain formula has all derivatives
             operator = disco_path(self.geometry, "edge", weight.dtype, weight.device)
         assert operator is not None
         return operator(x, weight, self.groups, self.chunk or 0, self.recompute)

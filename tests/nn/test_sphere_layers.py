@@ -1,12 +1,14 @@
 """What every layer of the sphere owes its users: empty batches, forward derivatives, integers refused."""
 
 import math
+import weakref
 
 import pytest
 import torch
 from torch.autograd import forward_ad
 
 from geomeq import spheres
+from geomeq.harmonics import DiscoGeometry
 from geomeq.nn import (
     GDN,
     DiscoConv,
@@ -97,3 +99,38 @@ def test_not_a_number_stays_in_its_caps_by_every_path_over_nodes(path):
         near = torch.zeros(200, dtype=torch.bool)
         near[seen[1][seen[0] == node]] = True
         assert torch.equal(conv(x).isnan()[:, 0], near)
+
+
+@pytest.mark.parametrize(
+    ("kind", "s_in", "s_out"),
+    [
+        (DiscoConv, spheres.equiangular(7, 15), spheres.gauss_legendre(4, 5)),
+        (DiscoConvTranspose, spheres.gauss_legendre(4, 5), spheres.equiangular(7, 15)),
+    ],
+    ids=["forward", "transposed"],
+)
+def test_function_transforms_of_the_ring_path_list_no_edges(kind, s_in, s_out, monkeypatch):
+    ring, edge = (kind(4, 6, s_in, s_out, groups=2, path=path).double() for path in ("ring", "edge"))
+    edge.load_state_dict(ring.state_dict())
+    x, v = torch.randn(2, 3, s_in.num_nodes, 4, dtype=torch.float64)
+
+    def by_sample(layer):
+        def loss(parameters, x):
+            return torch.func.functional_call(layer, parameters, (x,)).pow(3).sum()
+
+        return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(dict(layer.named_parameters()), x)
+
+    along, each = torch.func.jvp(edge, (x,), (v,))[1].detach(), by_sample(edge)
+
+    def refuse(self):
+        raise AssertionError("edges were listed")
+
+    monkeypatch.setattr(DiscoGeometry, "edges", property(refuse))
+    monkeypatch.setattr("geomeq.nn._disco_paths._MADE", weakref.WeakKeyDictionary())
+    torch.testing.assert_close(torch.func.jvp(ring, (x,), (v,))[1].detach(), along, atol=1e-11, rtol=1e-11)
+    for name, found in by_sample(ring).items():
+        torch.testing.assert_close(found, each[name], atol=1e-10, rtol=1e-10)
+    csr = kind(4, 6, s_in, s_out, path="ring")
+    csr.path = "csr"
+    with pytest.raises(AssertionError, match="edges were listed"):  # the check has teeth
+        torch.func.jvp(csr, (x.float(),), (v.float(),))
