@@ -163,6 +163,7 @@ class OSLOCodec(nn.Module):
             ``[B, N / 4^stages, latent_channels]`` and, with a hyperprior, of ``"z"``.
 
         Raises:
+            TypeError: If ``x`` is not floating point.
             ValueError: If ``x`` has another shape.
         """
         self._check(x)
@@ -291,6 +292,8 @@ class OSLOCodec(nn.Module):
         config = self.config
         hint = f"nside (or height) of the codec is {config.nside}; codec.at(...) is for another one"
         check_shape("x", x, "B", config.pixels(config.nside) if config.conv != "oslo" else "N", 3, hint=hint)
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"x must be floating point, values 0 to 1, got {x.dtype}; call x.float() / 255 on bytes")
         least = 4**config.steps
         if config.conv != "oslo":
             return

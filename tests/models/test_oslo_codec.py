@@ -189,6 +189,9 @@ def test_the_configuration_is_plain_and_checked():
             OSLOCodecConfig(**{"nside": 64, **wrong})
     with pytest.raises(ValueError, match=r"x must have shape \[B, N, 3\]"):
         small()(torch.rand(3072, 3))
+    for dtype in (torch.uint8, torch.int64):  # 0 to 255 would pass for very bright pixels
+        with pytest.raises(TypeError, match="floating point, values 0 to 1"):
+            small().loss(torch.ones(1, 3072, 3, dtype=dtype))
 
 
 @pytest.mark.slow
