@@ -222,7 +222,7 @@ def healpix_children(pixel: Tensor, levels: int = 1) -> Tensor:
         ``[..., 4^levels]``, consecutive numbers.
     """
     check_count("levels", levels, 0)
-    return pixel[..., None] * 4**levels + torch.arange(4**levels, device=pixel.device)
+    return pixel.long()[..., None] * 4**levels + torch.arange(4**levels, device=pixel.device)
 
 
 def nest_to_ring(nside: int) -> Tensor:

@@ -62,6 +62,10 @@ class Sampling:
     def __post_init__(self) -> None:
         check_shape("pos", self.pos, "N", 3)
         check_shape("area", self.area, self.pos.size(0))
+        for name in ("pos", "area"):  # of a caller who did not read the types above
+            given = getattr(self, name)
+            if given.dtype != torch.float64 or given.requires_grad or given.device.type != "cpu":
+                object.__setattr__(self, name, given.detach().double().cpu())
 
     @property
     def num_nodes(self) -> int:
@@ -95,7 +99,11 @@ class Sampling:
 
     @cached_property
     def key(self) -> str:
-        """A name for the content: equal for samplings with the same points, weights and rings. For caches."""
+        """A name for the content: equal for samplings with the same points, weights and rings. For caches.
+
+        It is made once, so that tensors of a sampling must not be changed in place; ``dataclasses.replace`` makes a
+        sampling with others.
+        """
         digest = hashlib.sha1(f"{self.kind} {self.exact_degree} {self.is_whole}".encode(), usedforsecurity=False)
         tensors = [self.pos, self.area, self.node, self.face]
         tensors += [] if self.rings is None else [self.rings.colatitude, self.rings.count, self.rings.start]

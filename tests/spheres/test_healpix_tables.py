@@ -181,6 +181,7 @@ def test_permutations_and_pyramid(nside):
     fine = healpix(4 * nside).pos
     assert torch.equal(healpix_pixel(fine, nside), healpix_parent(torch.arange(len(fine)), 2))
     children = healpix_children(pixel, 2)
+    assert healpix_children(torch.tensor([1 << 29], dtype=torch.int32), 3)[0, 0] == 1 << 35  # no overflow
     assert torch.equal(healpix_parent(children, 2), pixel[:, None].expand(-1, 16))
     south, east, west, north = healpix(2 * nside).pos[healpix_children(pixel)].unbind(1)
     assert bool((north[:, 2] > south[:, 2]).all())

@@ -1,5 +1,6 @@
 """Samplings by name, their resolutions, parts and content keys."""
 
+import dataclasses
 import math
 
 import pytest
@@ -94,6 +95,21 @@ def test_keys_name_the_content():
     # the same points, once as rings and once without
     grid = spheres.gauss_legendre(4)
     assert grid.key != spheres.scattered(grid.pos, grid.area).key
+
+
+def test_points_of_any_precision_are_kept_in_float64_and_out_of_graphs():
+    s = spheres.healpix(1)
+    made = spheres.Sampling("mine", s.pos.float().requires_grad_(), s.area.float().requires_grad_())
+    assert made.pos.dtype == made.area.dtype == torch.float64
+    assert not made.pos.requires_grad
+    assert not made.area.requires_grad
+    assert spheres.resample(torch.ones(12), made, spheres.fibonacci(5)).tolist() == [1.0] * 5
+    assert spheres.Sampling("mine", s.pos, s.area).pos is s.pos  # nothing is copied without need
+
+
+def test_another_weight_makes_another_sampling():
+    s = spheres.healpix(1)
+    assert dataclasses.replace(s, area=2 * s.area).key != s.key
 
 
 def test_parts_keep_areas_and_remember_their_nodes():
