@@ -42,10 +42,14 @@ def panorama_comparison(
         The figure.
 
     Raises:
-        ValueError: If shapes differ, an image is not finite, or the window is not on the image.
+        ValueError: If shapes differ, an image is not finite, there is none, or the window is not on the image.
     """
+    if not peak > 0:
+        raise ValueError(f"peak is the largest value of a pixel and must be positive, got {peak}")
     first = _image("original", original, peak)
     named = {str(k): v for k, v in decoded.items()} if isinstance(decoded, dict) else {"decoded": decoded}
+    if not named:
+        raise ValueError("decoded must hold at least one image, got none")
     images = {name: _image(name, entry, peak) for name, entry in named.items()}
     for name, image in images.items():
         if image.shape != first.shape:

@@ -40,12 +40,14 @@ def error_by_resolution(
         The figure.
 
     Raises:
-        ValueError: If a curve does not fit its resolutions, or holds negative numbers.
+        ValueError: If a curve does not fit its resolutions, or holds negative numbers, or all errors are zero.
     """
     curves = dict(errors) if isinstance(errors, Mapping) else {"": errors}
     figure = new_figure(6.2, 4.4)
     axes = figure.add_subplot()
     for k, (name, entry) in enumerate(curves.items()):
+        if isinstance(resolution, Mapping) and name not in resolution:
+            raise ValueError(f"resolution must name every curve, got {sorted(map(str, resolution))} without {name}")
         x = to_array("resolution", resolution[name] if isinstance(resolution, Mapping) else resolution)
         y = to_array(f"errors {name}".rstrip(), entry)
         if x.ndim != 1 or x.shape != y.shape:
@@ -64,6 +66,8 @@ def error_by_resolution(
             linewidth=1.6,
             label=text,
         )
+    if not any(len(line.get_xdata()) for line in axes.get_lines()):
+        raise ValueError("there is nothing to draw: no error is above zero")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     plain(axes, xlabel, ylabel, title)

@@ -52,6 +52,8 @@ def sphere_filters(
         TypeError: If ``basis`` is neither a function nor values.
         ValueError: If values come without ``pos``, a function without a cut-off, or numbers do not fit.
     """
+    if columns < 1 or most < 1:
+        raise ValueError(f"columns and most must be at least 1, got {columns} and {most}")
     if callable(basis):
         images, radius = _of_basis(basis, cutoff)
     elif isinstance(basis, (torch.Tensor, np.ndarray)):

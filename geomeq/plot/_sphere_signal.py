@@ -161,6 +161,8 @@ def _shades(
 ) -> tuple[dict[str, Array], Any]:
     """Colours of the nodes ``[N, 4]`` of each row, and the scale, ``None`` if all values are colours."""
     named = {str(name): entry for name, entry in (value if isinstance(value, Mapping) else {"": value}).items()}
+    if not named:
+        raise ValueError("there is nothing to draw: value is empty")
     colour = {name: entry for name, entry in named.items() if np.ndim(entry) == 2 and np.shape(entry)[1] == 3}
     painted = {name: _rgba(name, entry, count) for name, entry in colour.items()}
     if len(painted) == len(named):

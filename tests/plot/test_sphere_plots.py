@@ -155,6 +155,7 @@ def test_arrows_and_outlines_are_drawn_on_maps_and_globes():
         ({"value": torch.rand(11, 3)}, "colours must have shape [12, 3], one for each vertex, got [11, 3]"),
         ({"value": torch.rand(12, 4)}, "value must have shape [12], one for each vertex, got [12, 4]"),
         ({"value": torch.full((12,), math.nan)}, "value must be finite"),
+        ({"value": {}}, "there is nothing to draw: value is empty"),
     ],
 )
 def test_bad_signals_are_named(arguments, message):
@@ -244,6 +245,12 @@ def test_bad_filters_are_named(arguments, error, message):
         plot.sphere_filters(*arguments)
 
 
+@pytest.mark.parametrize("wrong", [{"most": 0}, {"columns": 0}])
+def test_no_pictures_are_no_figure(wrong):
+    with pytest.raises(ValueError, match="columns and most must be at least 1"):
+        plot.sphere_filters(filter_basis("hann", 3, 0.2), **wrong)
+
+
 # panoramas
 
 
@@ -275,6 +282,8 @@ def test_panoramas_of_bytes_of_one_channel_and_of_millions_of_pixels():
         ({"original": torch.rand(8, 16)}, "original must have shape [3, H, W] or [1, H, W], got [8, 16]"),
         ({"decoded": torch.full((3, 8, 16), math.nan)}, "decoded must be finite"),
         ({"detail": (175, 0, 30)}, "detail must be a window on the image"),
+        ({"decoded": {}}, "decoded must hold at least one image, got none"),
+        ({"peak": 0.0}, "peak is the largest value of a pixel and must be positive, got 0.0"),
     ],
 )
 def test_bad_panoramas_are_named(arguments, message):
@@ -304,6 +313,8 @@ def test_slopes_are_those_of_the_curves():
         ([8, 16], {"a": [1.0]}, "errors a must have one number for each resolution"),
         ([0, 16], [1.0, 1.0], "resolutions must be positive"),
         ([8, 16], {"a": [1.0, -1.0]}, "errors a not negative"),
+        ([8, 16], {"a": [0.0, 0.0]}, "there is nothing to draw: no error is above zero"),
+        ({"b": [8, 16]}, {"a": [1.0, 1.0]}, r"resolution must name every curve, got \['b'\] without a"),
     ],
 )
 def test_bad_errors_are_named(resolution, errors, message):
