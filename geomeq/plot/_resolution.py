@@ -66,7 +66,7 @@ def error_by_resolution(
             linewidth=1.6,
             label=text,
         )
-    if not any(len(line.get_xdata()) for line in axes.get_lines()):
+    if not any(np.size(line.get_xdata()) for line in axes.get_lines()):
         raise ValueError("there is nothing to draw: no error is above zero")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
