@@ -251,10 +251,10 @@ class OSLOCodec(nn.Module):
             y_hat = codec._read(file.stream, self.config.pixels(file.resolution) >> 2 * self.config.steps)
         except ValueError as error:
             raise CodecError(f"the stream of the file cannot be decoded: {error}") from error
-        signal = (codec.g_s(y_hat)[0] + 0.5).clamp(0, 1)
+        signal = codec.g_s(y_hat)[0] + 0.5
         if not bool(signal.isfinite().all()):
-            raise CodecError("the file decodes to numbers that are not finite, which no encoder wrote")
-        return from_signal(signal, file)
+            raise CodecError("the file decodes to numbers that are not finite: it is forged, or the weights overflow")
+        return from_signal(signal.clamp(0, 1), file)
 
     def fingerprint(self) -> bytes:
         """Eight bytes that tell whether two models decode alike: architecture, weights (as float32) and tables."""

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -209,6 +210,20 @@ def test_a_forged_stream_is_refused_or_decoded_but_never_more(codec, data):
         except CodecError:
             continue
         assert found.shape == (3072, 3)
+
+
+def test_more_in_a_stream_than_was_read_and_pictures_without_numbers_are_refused(codec, data):
+    file = CodecFile.from_bytes(data)
+    with pytest.raises(CodecError, match="holds more than was read|does not fit"):
+        codec.decompress(replace(file, stream=file.stream * 2).to_bytes())
+    with pytest.raises(CodecError, match="too short"):
+        codec.decompress(replace(file, stream=b"").to_bytes())
+    wild = copy.deepcopy(codec)
+    with torch.no_grad():
+        for parameter in wild.g_s.parameters():
+            parameter.mul_(1e30)
+    with pytest.raises(CodecError, match="not finite"):
+        wild.decompress(wild.compress(globe(16)))
 
 
 def test_another_model_is_named(codec, data):
