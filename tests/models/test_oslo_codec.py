@@ -194,6 +194,15 @@ def test_the_configuration_is_plain_and_checked():
             small().loss(torch.ones(1, 3072, 3, dtype=dtype))
 
 
+def test_another_resolution_shares_weights_and_mode():
+    codec = small(None, "isotropic")
+    for mode in (True, False):
+        other = codec.train(mode).at(32)
+        assert other is not codec
+        assert all(module.training is mode for module in other.modules())
+        assert all(a is b for a, b in zip(other.parameters(), codec.parameters(), strict=True))
+
+
 @pytest.mark.slow
 def test_it_compiles():
     codec, x = small("mean_scale"), torch.rand(1, 3072, 3)

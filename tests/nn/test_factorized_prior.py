@@ -42,6 +42,19 @@ def test_the_logit_rises_and_keeps_its_digits_in_both_tails():
     assert not torch.allclose(naive.double(), double, rtol=2e-3, atol=1e-30)  # without the sign digits are lost
 
 
+def test_the_middle_of_a_symmetric_density_has_its_probability():
+    """There the logits of both ends sum to zero, which has no sign."""
+    prior = FactorizedPrior(2).double()
+    with torch.no_grad():
+        for shift in prior.shift:
+            shift.zero_()
+    ends = prior.logits(torch.tensor([[-0.5, -0.5], [0.5, 0.5]], dtype=torch.float64))
+    assert float(ends.sum(dim=0).abs().max()) == 0
+    wanted = ends[1].sigmoid() - ends[0].sigmoid()
+    assert float(wanted.min()) > 0.01
+    torch.testing.assert_close(prior.likelihood(torch.zeros(1, 2, dtype=torch.float64))[0], wanted)
+
+
 def test_the_formula_layer_by_layer_for_one_channel():
     prior, value = trained(1), 1.7
     u = torch.tensor([[value]], dtype=torch.float64)
