@@ -48,6 +48,7 @@ def test_the_middle_of_a_symmetric_density_has_its_probability():
     with torch.no_grad():
         for shift in prior.shift:
             shift.zero_()
+    prior.requires_grad_(False)
     ends = prior.logits(torch.tensor([[-0.5, -0.5], [0.5, 0.5]], dtype=torch.float64))
     assert float(ends.sum(dim=0).abs().max()) == 0
     wanted = ends[1].sigmoid() - ends[0].sigmoid()
