@@ -12,7 +12,8 @@ from ._transform_cache import SphereTransform
 def jacobi(transform: SphereTransform, x: Tensor, iterations: int) -> Tensor:
     """Analysis of the field, then of what is left of it, again and again.
 
-    Each turn multiplies the error by how far the weights are from exact: about 0.01 on HEALPix.
+    Each turn multiplies the error by how far the weights are from exact: on HEALPix about 0.01 to ``1.5 nside``, 0.1 at
+    ``2 nside`` and too near to 1 beyond.
     """
     c = analyse(transform, x)
     for _ in range(iterations):

@@ -83,9 +83,9 @@ class SHT(_Transform):
     - ``"jacobi"``: the same again of what is left, ``iterations`` times.
     - ``"cg"``: least squares by conjugate gradients.
     - ``"least_squares"``: least squares by a matrix, for points without rings.
-    - ``"auto"``: quadrature where it is exact, Jacobi on HEALPix and reduced Gauss grids, conjugate gradients on other
-      rings (the rows of an image), a matrix where there are no rings. It refuses degrees above :func:`largest_lmax`;
-      the others alias without a word.
+    - ``"auto"``: quadrature where it is exact, Jacobi on HEALPix (to ``2 nside``) and reduced Gauss grids, conjugate
+      gradients on other rings (the rows of an image) and for higher degrees on HEALPix, a matrix where there are no
+      rings. It refuses degrees above :func:`largest_lmax`; the others alias without a word.
 
     Linear, and differentiable to any order. Half precision is computed in float32.
 
@@ -145,7 +145,8 @@ class SHT(_Transform):
             )
         if s.exact_degree is not None and s.exact_degree >= 2 * self.lmax:
             return "quadrature"
-        return "jacobi" if s.kind in _NEARLY_EXACT else "cg"
+        nearly = s.kind in _NEARLY_EXACT and (s.nside is None or self.lmax <= 2 * s.nside)
+        return "jacobi" if nearly else "cg"
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Coefficients of a field.

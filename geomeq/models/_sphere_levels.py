@@ -11,22 +11,10 @@ from torch import Tensor
 from geomeq import spheres
 from geomeq.groups import icosphere
 from geomeq.spheres import Sampling
+from geomeq.spheres.kinds import KINDS
 
 #: A sampling, or the name of a function of ``geomeq.spheres`` and its arguments, such as ``("healpix", 16)``.
 Level = Sampling | tuple[Any, ...]
-
-KINDS = (
-    "cubed",
-    "driscoll_healy",
-    "equiangular",
-    "fibonacci",
-    "gauss_legendre",
-    "healpix",
-    "icosphere",
-    "lobatto",
-    "random",
-    "reduced_gauss_legendre",
-)
 
 
 def read_samplings(levels: Sequence[Any]) -> tuple[Level, ...]:

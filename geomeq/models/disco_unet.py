@@ -147,6 +147,7 @@ class DiscoUNet(nn.Module):
         ValueError: If levels do not become coarser, or a cap holds no node.
 
     Example:
+        >>> import torch
         >>> config = DiscoUNetConfig((("healpix", 8), ("healpix", 4)), 3, 5, channels=(8, 16))
         >>> model = DiscoUNet(config)
         >>> model(torch.randn(2, 768, 3)).shape

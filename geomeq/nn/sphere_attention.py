@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from geomeq._checks import check_shape
+from geomeq.groups._lasting import lasting
 from geomeq.ops import segment_softmax, segment_sum
 from geomeq.ops._functorch import transforms_functions
 from geomeq.spheres import Sampling
@@ -83,11 +84,12 @@ class SphereAttention(nn.Module):
         self.heads, self.chunk = heads, chunk
         self.cutoff = check_cutoff(min(3 * max(s_in.spacing, s_out.spacing), math.pi) if cutoff is None else cutoff)
         self.num_in, self.num_out = s_in.num_nodes, s_out.num_nodes
-        edge_index = edges_between(s_in, s_out, self.cutoff)
-        ptr = first_edges(edge_index, self.num_out)
+        edge_index = lasting(edges_between)(s_in, s_out, self.cutoff)
+        ptr = lasting(first_edges)(edge_index, self.num_out)
         self.num_edges = edge_index.size(1)
         self._chunks = _split(ptr, chunk or self.num_out)
-        self._edge_index, self._ptr, self._log_area = Constant(edge_index), Constant(ptr), Constant(_logs(s_in.area))
+        self._edge_index, self._ptr = Constant(edge_index), Constant(ptr)
+        self._log_area = Constant(lasting(_logs)(s_in.area))
         self.query = nn.Linear(in_channels, key_channels, bias)
         self.key = nn.Linear(in_channels, key_channels, bias)
         self.value = nn.Linear(in_channels, out_channels, bias)

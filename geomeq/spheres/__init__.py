@@ -35,7 +35,7 @@ from .healpix_tables import (
 from .image_grids import cubemap, equirectangular
 from .image_quality import s_psnr, ws_psnr
 from .images import from_cubemap, from_equirectangular, to_cubemap, to_equirectangular
-from .kinds import KINDS, resolution_for, sampling
+from .kinds import resolution_for, sampling
 from .ordered_neighbours import order_by_azimuth, ordered_edges, ordered_neighbours
 from .resampling import Resampler, resample
 from .ring_grids import driscoll_healy, equiangular, gauss_legendre, lobatto, reduced_gauss_legendre
@@ -45,7 +45,6 @@ from .scores import weighted_f1, weighted_iou
 from .spread import fibonacci, icosphere
 
 __all__ = [
-    "KINDS",
     "Resampler",
     "Rings",
     "Sampling",

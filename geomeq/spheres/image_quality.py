@@ -44,10 +44,12 @@ def s_psnr(
 
     Raises:
         TypeError: If one image holds bytes and the other does not.
-        ValueError: If an image has the wrong shape, or a NaN.
+        ValueError: If an image has the wrong shape, or a NaN, or there is no such method.
 
     Source: Yu, Lakshman and Girod (2015), https://doi.org/10.1109/ISMAR.2015.12
     """
+    if method not in ("nearest", "linear"):
+        raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
     peak = _peak(image, reference, peak)
     s = points if isinstance(points, Sampling) else fibonacci(points)
     first, second = (_numbers(v) for v in (image, reference))

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from geomeq import spheres
+from geomeq import groups, spheres
 from geomeq.harmonics import SHT, InverseSHT, harmonic_matrix, largest_lmax
 
 LMAX = 6
@@ -20,7 +20,7 @@ EXACT = {
     "fibonacci": lambda: spheres.fibonacci(150),
     "cubed": lambda: spheres.cubed(6),
     "random": lambda: spheres.random(300, seed=0),
-    "rotated": lambda: spheres.gauss_legendre(7, 13).rotated(torch.linalg.qr(torch.ones(3, 3).double().triu())[0]),
+    "rotated": lambda: spheres.gauss_legendre(7, 13).rotated(groups.SO3.random(1, seed=4)[0]),
 }
 ITERATED = {
     "healpix": lambda: spheres.healpix(4),

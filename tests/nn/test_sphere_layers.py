@@ -134,3 +134,37 @@ def test_function_transforms_of_the_ring_path_list_no_edges(kind, s_in, s_out, m
     csr.path = "csr"
     with pytest.raises(AssertionError, match="edges were listed"):  # the check has teeth
         torch.func.jvp(csr, (x.float(),), (v.float(),))
+
+
+@EACH
+def test_what_was_built_and_called_in_inference_mode_can_be_trained(name):
+    make, nodes = LAYERS[name]
+    with torch.inference_mode():
+        made = make()
+        x = torch.randn(1, nodes, getattr(made, "in_channels", 2))
+        made(x)
+    weights = {key: value.detach().clone().requires_grad_() for key, value in make().named_parameters()}
+    torch.func.functional_call(made, weights, (x.clone(),)).square().sum().backward()
+    assert all(weight.grad is not None for weight in weights.values())
+
+
+@EACH
+def test_both_gradients_at_once_have_the_right_derivative(name):
+    """Toward x and toward the weights together, which ``gradgradcheck`` asks for one at a time."""
+    made, nodes, channels = layer(name)
+    x, along = torch.randn(2, 2, nodes, channels, dtype=torch.float64)
+    weights = dict(made.named_parameters())
+    other = {key: torch.randn_like(value) for key, value in weights.items()}
+    own = x.clone().requires_grad_()
+    y = made(own)
+    toward = torch.randn_like(y).requires_grad_()
+    grads = torch.autograd.grad(y, [own, *weights.values()], toward, create_graph=True)
+    directions = [along, *other.values()]
+    total = sum((g * v).sum() for g, v in zip(grads, directions, strict=True))
+    (found,) = torch.autograd.grad(total, toward)
+
+    def at(step):
+        moved = {key: value.detach() + step * other[key] for key, value in weights.items()}
+        return torch.func.functional_call(made, moved, (x + step * along,)).detach()
+
+    torch.testing.assert_close(found, (at(1e-6) - at(-1e-6)) / 2e-6, atol=1e-6, rtol=1e-6)

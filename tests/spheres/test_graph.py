@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from geomeq import groups, spheres
+from geomeq.spheres.kinds import KINDS
 from geomeq.transforms import SphereGauge
 
 
@@ -48,7 +49,7 @@ def test_a_name_and_a_resolution_and_a_default_reach():
     degree = torch.bincount(graph.edge_index[1])
     assert 8 <= float(degree.float().mean()) <= 14
     assert graph.pos.dtype == torch.get_default_dtype()
-    for kind in spheres.KINDS:
+    for kind in KINDS:
         assert spheres.sphere_graph(kind, {"icosphere": 2, "fibonacci": 90, "random": 300}.get(kind, 8)).num_edges > 0
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geomeq import groups, spheres
+from geomeq.spheres.kinds import KINDS
 
 LEAST = {
     "cubed": 1,
@@ -22,7 +23,7 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("kind", spheres.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_by_its_name(kind):
     resolution = max(LEAST[kind], 4)
     by_name, direct = spheres.sampling(kind, resolution), getattr(spheres, kind)(resolution)
@@ -30,7 +31,7 @@ def test_a_kind_by_its_name(kind):
     assert by_name.kind == kind
 
 
-@pytest.mark.parametrize("kind", spheres.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("nodes", [1, 7, 100, 1000])
 def test_the_least_resolution_with_so_many_nodes(kind, nodes):
     resolution = spheres.resolution_for(kind, nodes=nodes)
