@@ -1,9 +1,10 @@
 """Circular correlations on rings, row by row of latitude, and the mixing of channels, in the Fourier domain.
 
-Channels are transformed in pairs, as the two parts of complex numbers: complex transforms are as fast as real ones on
-half as many rows, and every transposition moves half as many, twice as long elements. With :math:`z = x_1 + i x_2` and
-transform :math:`Z`, the real parts of both spectra are :math:`Z(m) + Z(n - m)` as a pair, up to a factor of two, and
-their imaginary parts :math:`i (Z(n - m) - Z(m))`. So they come out as rows of channels, ready for real matrix products.
+Channels are transformed in pairs, as the two parts of complex numbers: every transposition then moves half as many,
+twice as long elements. With :math:`z = x_1 + i x_2` and transform :math:`Z`, the real parts of both spectra are
+:math:`Z(m) + Z(n - m)` as a pair, up to a factor of two, and their imaginary parts :math:`i (Z(n - m) - Z(m))`. So they
+come out as rows of channels, ready for real matrix products. The way back needs no such trick: both parts are written
+side by side, as the real inverse transform reads them.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomeq.ops._ring_plan import RingPlan
+from geomeq.ops._scratch import scratch
 
 _CHUNK = 3 * 2**19  # bytes of filtered channels at a time: what stays in the cache of a core or two
 _ROWS = 2**20  # bytes of rows that are transformed at a time
@@ -29,14 +31,15 @@ def _row_blocks(rows: int, bytes_per_row: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def to_spectrum(x: Tensor, plan: RingPlan, out: Tensor | None = None) -> Tensor:
+def to_spectrum(x: Tensor, plan: RingPlan, out: Tensor | None = None, name: str = "spectrum") -> Tensor:
     """Rows ``[R, n, C]`` to ``[length, 2, C]``, frequency-major: twice the spectrum, padded with zero rows.
 
-    Real and imaginary parts lie in rows of their own, so that every product after it is one of real matrices.
+    Written to ``out``, or to scratch memory of that name. Real and imaginary parts lie in rows of their own, so that
+    every product after it is one of real matrices.
     """
     rows, columns, channels = x.shape
     frequencies, padded = plan.frequencies, plan.padded_in
-    out = x.new_empty(plan.length, 2, channels) if out is None else out
+    out = scratch(name, x, plan.length, 2, channels) if out is None else out
     end = plan.front + frequencies * padded
     out[: plan.front], out[end:] = 0, 0
     body = out[plan.front : end].view(frequencies, padded, 2, channels)
@@ -59,29 +62,15 @@ def to_spectrum(x: Tensor, plan: RingPlan, out: Tensor | None = None) -> Tensor:
 
 
 def put(z: Tensor, first: int, last: int, y: Tensor) -> None:
-    """Writes the spectrum ``[m, padded rows, 2, O]`` of some frequencies into that of pairs, ``[R, n, O / 2]``."""
-    rows, columns = z.shape[:2]
-    if y.size(-1) % 2:
-        y = F.pad(y, (0, 1))
-    real, imag = _pairs(y[:, :rows, 0]), _pairs(y[:, :rows, 1])
-    torch.add(real, imag, alpha=1j, out=z[:, first:last].transpose(0, 1))
-    low, high = max(first, 1), min(last, (columns + 1) // 2)
-    if low < high:
-        part = slice(low - first, high - first)
-        z[:, columns - high + 1 : columns - low + 1] = (
-            torch.sub(real[part], imag[part], alpha=1j).flip(0).transpose(0, 1)
-        )
+    """Writes the spectrum ``[m, padded rows, 2, O]`` of some frequencies into that of rows, ``[R, M, O]``, complex."""
+    rows = z.size(0)
+    torch.complex(y[:, :rows, 0], y[:, :rows, 1], out=z[:, first:last].transpose(0, 1))
 
 
 def from_spectrum(z: Tensor, out: Tensor) -> None:
-    """The inverse transform of pairs ``[R, n, ceil(O / 2)]`` into rows ``[R, n, O]``."""
-    channels = out.size(-1)
+    """The inverse transform of ``[R, M, O]`` into rows ``[R, n, O]``."""
     for block in _row_blocks(z.size(0), z[0].numel() * z.element_size()):
-        y = torch.fft.ifft(z[block], dim=1)
-        if channels % 2:
-            out[block] = torch.view_as_real(y).flatten(2)[..., :channels]
-        else:
-            _pairs(out[block]).copy_(y)
+        out[block] = torch.fft.irfft(z[block], n=out.size(1), dim=1)
 
 
 def _chunks(plan: RingPlan, width: int, itemsize: int) -> Iterator[tuple[int, int]]:
@@ -98,7 +87,7 @@ def _matrices(plan: RingPlan, spectra: Tensor, first: int, last: int, buffer: Te
         return part.view(-1, block * 2 * taps, window * 2), part
     taps, window = spectra.shape[3:]
     if buffer is None or buffer.size(0) < last - first:
-        buffer = spectra.new_empty(last - first, spectra.size(1), 2, taps, window, 2)
+        buffer = scratch("matrices", spectra, last - first, spectra.size(1), 2, taps, window, 2)
     use = buffer[: last - first]
     use[:, :, 0, :, :, 0], use[:, :, 1, :, :, 1] = part[:, :, 0], part[:, :, 0]
     use[:, :, 1, :, :, 0] = part[:, :, 1]
@@ -132,7 +121,7 @@ def filtered(
     for first, last in _chunks(plan, taps * channels, spectrum.element_size()):
         matrices, buffer = _matrices(plan, spectra, first, last, buffer)
         if memory is None:
-            memory = spectrum.new_empty(matrices.size(0), matrices.size(1), channels)
+            memory = scratch("sums", spectrum, matrices.size(0), matrices.size(1), channels)
         out = memory[: matrices.size(0)]
         torch.bmm(matrices, _windows(plan, index, spectrum, first, last), out=out)
         yield first, last, out.view(last - first, plan.padded_out, 2, taps * channels)
@@ -173,15 +162,15 @@ def convolve(plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, w
         out: Where the rows go.
     """
     taps = weight.size(2)
-    z = _empty_pairs(out)
+    z = _empty_spectrum(plan, out)
     for first, last, sums in filtered(plan, spectra, index, spectrum, taps):
         put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
     from_spectrum(z, out)
 
 
-def _empty_pairs(rows: Tensor) -> Tensor:
+def _empty_spectrum(plan: RingPlan, rows: Tensor) -> Tensor:
     kind = torch.complex128 if rows.dtype == torch.float64 else torch.complex64
-    return rows.new_empty(*rows.shape[:2], -(-rows.size(2) // 2), dtype=kind)
+    return scratch("out", rows, rows.size(0), plan.frequencies, rows.size(2), dtype=kind)
 
 
 def convolve_back(
@@ -207,7 +196,7 @@ def convolve_back(
         total: To which the gradient of the weight is added, in the form of ``weight``.
     """
     taps = weight.size(2)
-    z = None if out is None else _empty_pairs(out)
+    z = None if out is None else _empty_spectrum(plan, out)
     for first, last, sums in filtered(plan, spectra, index, grad, taps):
         if z is not None:
             put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))

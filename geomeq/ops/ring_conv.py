@@ -322,7 +322,7 @@ def _spectrum_of_rows(x: Tensor, kept: Tensor | None, plan: RingPlan, bands: Seq
             return kept.as_strided(size, strides, kept.storage_offset() + begin * 2 * channels)
     padded = plan.padded_out
     plain = RingPlan(0, 0, last - first, last - first, x.size(1), 1, padded, 0, 0, 1, 1)
-    return to_spectrum(x[first:last], plain).unflatten(0, (plain.frequencies, padded))
+    return to_spectrum(x[first:last], plain, name="own").unflatten(0, (plain.frequencies, padded))
 
 
 @ring_mix.register_fake

@@ -34,7 +34,7 @@ def layer(problem: Problem, path: str) -> DiscoConv:
     channels, sampling = problem["x"].size(2), spheres.equiangular(*problem["size"])
     built = DiscoConv(
         channels, channels, sampling, sampling, basis="piecewise_linear", cutoff=problem["cutoff"], norm="mean",
-        bias=False, path=path, recompute=False,
+        bias=False, path=path,
     )  # fmt: skip
     built.weight.data = problem["weight"].clone()
     return built.to(problem["x"])
