@@ -16,8 +16,8 @@ from torch import Tensor
 from geomeq.ops._ring_plan import RingPlan
 from geomeq.ops._scratch import scratch
 
-_CHUNK = 3 * 2**19  # bytes of filtered channels at a time: what stays in the cache of a core or two
-_ROWS = 2**20  # bytes of rows that are transformed at a time
+_CHUNK = 2**22  # bytes of filtered channels at a time: small enough for a cache, large enough for two cores
+_ROWS = 2**21  # bytes of rows that are transformed at a time
 
 
 def _pairs(x: Tensor) -> Tensor:
