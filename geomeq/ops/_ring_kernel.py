@@ -18,6 +18,8 @@ from geomeq.ops._scratch import scratch
 
 _CHUNK = 2**22  # bytes of filtered channels at a time: small enough for a cache, large enough for two cores
 _ROWS = 2**21  # bytes of rows that are transformed at a time
+# no public name of torch, and not in every build of it
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _pairs(x: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ def filtered(
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weight.T``; by oneDNN where it is there, which is twice as fast as MKL on some processors."""
-    if x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if _ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu":
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
     return F.linear(x, weight)
 

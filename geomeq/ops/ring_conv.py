@@ -153,7 +153,8 @@ def ring_conv(x: Tensor, filters: RingFilters, weight: Tensor, recompute: bool =
     Rows are transformed once (real fast Fourier transform), filtered and mixed frequency by frequency, and
     transformed back once per output channel. No tensor of nodes x filters x channels is built, neither forward nor
     backward, where the gradients of ``x`` and ``weight`` come from one filtered gradient. Any number of columns
-    works; those with small prime factors are fastest.
+    works; those with small prime factors are fastest. On a CPU some work space (tens of megabytes at most) is kept from
+    call to call.
 
     Not-a-number: a NaN reaches at least the whole of every row in whose windows it lies.
 
