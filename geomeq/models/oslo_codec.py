@@ -191,7 +191,7 @@ class OSLOCodec(nn.Module):
         return {**parts, "loss": parts["loss"] + self.prior.auxiliary_loss()}
 
     def update(self) -> None:
-        """Makes the coding tables from the trained densities. Call it after training, before saving."""
+        """Makes the coding tables from the trained densities. Call it after all training, before saving."""
         self.prior.update()
 
     def at(self, nside: int) -> "OSLOCodec":
@@ -214,6 +214,8 @@ class OSLOCodec(nn.Module):
     def compress(self, image: Tensor, nside: int | None = None) -> bytes:
         """An image as the bytes of a file.
 
+        A codec that has no coding tables yet makes them first (:meth:`update`); save its ``state_dict`` after that.
+
         Args:
             image: HEALPix image ``[N, 3]`` in nested order, of any legal nside; or equirectangular ``[3, H, W]``,
                 the first row at the north pole, columns from longitude 0 eastward. Floats 0 to 1, or uint8.
@@ -221,11 +223,12 @@ class OSLOCodec(nn.Module):
                 larger than those on the equator of the image.
 
         Raises:
-            ValueError: If the image has another shape, is not finite, has values outside 0 to 1 (tone-map them), or
-                :meth:`update` was not called.
+            ValueError: If the image has another shape, is not finite, or has values outside 0 to 1 (tone-map them).
             ImportError: If constriction is missing.
         """
         signal, what = as_signal(image, self.config, nside)
+        if not self.prior.has_tables:
+            self.update()
         codec = self.at(what.resolution)
         y = codec.g_a(signal.to(next(self.parameters()))[None] - 0.5)
         if not bool(y.isfinite().all()):

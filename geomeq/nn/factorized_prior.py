@@ -191,13 +191,18 @@ class FactorizedPrior(nn.Module):
         for name, value in zip(_BUFFERS, (tables.low, tables.start, tables.count), strict=True):
             setattr(self, name, value.to(self.quantiles.device))
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether :meth:`update` was called, here or before the ``state_dict`` was saved."""
+        return self.table_low.numel() > 0
+
     def tables(self) -> CodingTables:
         """The coding tables, one per channel; symbols are ``z_hat - medians``.
 
         Raises:
             ValueError: If there are none yet.
         """
-        if not self.table_low.numel():
+        if not self.has_tables:
             raise ValueError("the prior has no coding tables yet: call update() after training, then save state_dict()")
         return CodingTables(self.table_low.cpu(), self.table_start.cpu(), self.table_count.cpu())
 

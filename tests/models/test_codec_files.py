@@ -255,6 +255,14 @@ def test_images_that_are_none_are_named(codec):
         codec.compress([[0.0] * 3] * 3072)
     with pytest.raises(TypeError, match="data must be bytes"):
         codec.decompress("text")
-    with pytest.raises(ValueError, match="no coding tables yet"):
-        OSLOCodec(codec.config).compress(globe(16))
     assert issubclass(CodecError, ValueError)
+
+
+def test_a_codec_without_tables_makes_them_to_write_and_not_to_read(codec, data):
+    fresh = OSLOCodec(codec.config)
+    with pytest.raises(CodecError, match="after update"):
+        fresh.decompress(data)
+    assert not fresh.prior.has_tables
+    file = fresh.compress(globe(16))
+    assert fresh.prior.has_tables
+    assert fresh.decompress(file).shape == globe(16).shape
