@@ -37,8 +37,8 @@ Measured, one thread, seeds as below, 27 minutes beside other work: MISSED.
     OSLO against the isotropic graph: +3.4 dB as coded, +2.4 dB as seen (drawn), +3.1 and +2.0 dB (photographs)
 
 An earlier run, pieced together from networks trained one kind at a time, gave -5.4 % and -15.4 % (drawn), +3.6 % and
--12.6 % (photographs): one seed of so short a training decides little. Of the lines of success those on drawn pictures as
-seen, on the isotropic graph, on bytes (33,812, estimated 33,760: +0.15 %) and on paths (losses 2e-7 apart) hold.
+-12.6 % (photographs): one seed of so short a training decides little. Of the lines of success those on drawn pictures
+as seen, on the isotropic graph, on bytes (33,812, estimated 33,760: +0.15 %) and on paths (losses 2e-7 apart) hold.
 
 A map with as many pixels has a third fewer of them per area at the equator. It is therefore the easier picture "as
 coded", and the poorer one as seen.
