@@ -77,15 +77,15 @@ def loss_of(model: Potential, batch: Batch, mean_energy: float, scale: float) ->
     """Mean squared error of forces and, with a small weight, of energies, in units of the typical force (and 1 A)."""
     out = model(batch)
     energy = (batch.energy - mean_energy).float()
-    force_loss = ((out.force - batch.force) / scale).square().mean()
-    return force_loss + 0.1 * ((out.energy - energy) / scale).square().mean()
+    force_loss = ((out["forces"] - batch.force) / scale).square().mean()
+    return force_loss + 0.1 * ((out["energy"] - energy) / scale).square().mean()
 
 
 def predict(model: Potential, frames: MD) -> tuple[Tensor, Tensor]:
     """Energies (relative to the mean of the training frames) and forces of all frames."""
     model.eval()
     outs = [model(batch) for batch in DataLoader(frames, batch_size=100)]
-    return torch.cat([o.energy for o in outs]), torch.cat([o.force for o in outs])
+    return torch.cat([o["energy"] for o in outs]), torch.cat([o["forces"] for o in outs])
 
 
 def learning_rate(progress: float, peak: float) -> float:

@@ -21,7 +21,7 @@ from .implicit_bias import (
 )
 from .linear_gcnn import LinearGCNN, LinearMLP
 from .oslo_codec import OSLOCodec, OSLOCodecConfig, random_patches
-from .potential import Potential, PotentialOutput
+from .potential import Potential
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
 
@@ -47,7 +47,6 @@ __all__ = [
     "OSLOCodec",
     "OSLOCodecConfig",
     "Potential",
-    "PotentialOutput",
     "SEGNNConfig",
     "SpinNet",
     "SpinNetConfig",

@@ -116,7 +116,7 @@ def energy(data: Data, model: SEGNN, pos: torch.Tensor) -> torch.Tensor:
 
 def test_forces_are_minus_the_gradient_by_central_differences():
     model, data = build(**VARIANTS["energy"], lmax_attributes=2), molecule(5)
-    force = Potential(model).eval()(data).force
+    force = Potential(model).eval()(data)["forces"]
     step, numeric = 1e-4, torch.zeros_like(data.pos)
     with torch.no_grad():
         for i in range(5):
@@ -172,7 +172,7 @@ def test_stress_is_the_derivative_by_strain():
     pos = torch.rand(4, 3, dtype=torch.float64) @ cell[0]
     data = CutoffGraph(3.0)(Data(pos=pos, x=torch.randn(4, 3).double(), cell=cell))
     out = Potential(model, stress=True).eval()(data)
-    torch.testing.assert_close(out.stress, out.stress.mT)
+    torch.testing.assert_close(out["stress"], out["stress"].mT)
     step, volume = 1e-5, torch.linalg.det(cell[0])
     for a, b in ((0, 0), (0, 2), (1, 2)):
         values = []
@@ -184,7 +184,7 @@ def test_stress_is_the_derivative_by_strain():
             moved.pos, moved.cell = pos @ strain, cell @ strain
             values.append(model(moved).item())
         numeric = (values[0] - values[1]) / (2 * step) / volume
-        torch.testing.assert_close(out.stress[0, a, b], numeric, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(out["stress"][0, a, b], numeric, rtol=1e-6, atol=1e-8)
 
 
 def test_potential_adds_atom_energies_and_trains_on_forces():
@@ -194,9 +194,9 @@ def test_potential_adds_atom_energies_and_trains_on_forces():
     table[[1, 6, 8]] = torch.tensor([1.0, 10, 100], dtype=torch.float64)
     model = build(**VARIANTS["energy"])
     plain, shifted = Potential(model).eval()(data), Potential(model, atom_energies=table).eval()(data)
-    torch.testing.assert_close(shifted.energy - plain.energy, torch.tensor([114.0], dtype=torch.float64))
+    torch.testing.assert_close(shifted["energy"] - plain["energy"], torch.tensor([114.0], dtype=torch.float64))
     out = Potential(model).train()(data)
-    out.force.square().sum().backward()
+    out["forces"].square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.layers.parameters())
     assert "pos" in data
     assert not data.pos.requires_grad
@@ -205,7 +205,7 @@ def test_potential_adds_atom_energies_and_trains_on_forces():
 def test_potential_ignores_stored_attributes_which_would_freeze_the_forces():
     model, data = build(**VARIANTS["energy"]), molecule()
     frozen = SteerableAttributes(1, cutoff=3.0)(data.clone())
-    torch.testing.assert_close(Potential(model).eval()(frozen).force, Potential(model).eval()(data).force)
+    torch.testing.assert_close(Potential(model).eval()(frozen)["forces"], Potential(model).eval()(data)["forces"])
     assert "edge_attr" in frozen
 
 
