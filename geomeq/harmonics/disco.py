@@ -266,18 +266,11 @@ def disco_geometry(
 def default_cutoff(source: Sampling, target: Sampling, kernel_shape: KernelShape = (3, 3)) -> float:
     """Rings of filters one step of the coarser sampling apart: ``(n_r + 1) / 2`` steps, radians, at most pi.
 
-    A step is the side of a mean cell, or the widest gap between rows where a grid has a wider one. A rotated grid has
-    no rows any more and may get a smaller radius: to compare the two, give one cut-off to both.
+    A step is :attr:`Sampling.step <geomeq.spheres.Sampling.step>`: the side of a mean cell, or the widest gap between
+    rows where a grid has a wider one. A rotated grid has the step of the grid that was rotated.
     """
     radial = kernel_shape if isinstance(kernel_shape, int) else kernel_shape[0]
-    return min((radial + 1) / 2 * max(_step(source), _step(target)), math.pi)
-
-
-def _step(sampling: Sampling) -> float:
-    cell = math.sqrt(float(sampling.area.sum()) / sampling.num_nodes)
-    if sampling.grid is None or sampling.rings is None or sampling.grid[0] < 2:
-        return cell
-    return max(cell, float(sampling.rings.colatitude.diff().max()))
+    return min((radial + 1) / 2 * max(source.step, target.step), math.pi)
 
 
 def disco_graph(

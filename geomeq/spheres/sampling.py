@@ -49,6 +49,10 @@ class Sampling:
         rings: Where nodes lie on rings.
         face: Triangles, counter-clockwise from outside, ``[3, F]``, where the sampling has them.
         node: Of a part: numbers of its nodes in the whole sampling, ``[N]``, int64.
+        row_gap: Widest angle between rows of the table whose rings these are, radians, else 0; found by itself, and
+            kept by :meth:`rotated` and :meth:`part`, which have no rings any more.
+
+    Tensors are not copied and must not be changed in place: see :attr:`key`.
     """
 
     kind: str
@@ -58,6 +62,7 @@ class Sampling:
     rings: Rings | None = field(default=None, repr=False)
     face: Tensor | None = field(default=None, repr=False)
     node: Tensor | None = field(default=None, repr=False)
+    row_gap: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         check_shape("pos", self.pos, "N", 3)
@@ -66,6 +71,8 @@ class Sampling:
             given = getattr(self, name)
             if given.dtype != torch.float64 or given.requires_grad or given.device.type != "cpu":
                 object.__setattr__(self, name, given.detach().double().cpu())
+        if self.grid is not None and self.grid[0] > 1 and self.rings is not None:
+            object.__setattr__(self, "row_gap", float(self.rings.colatitude.diff().max()))
 
     @property
     def num_nodes(self) -> int:
@@ -76,6 +83,11 @@ class Sampling:
     def spacing(self) -> float:
         """Side of a square as large as the mean cell, radians: for cut-offs in units of the grid."""
         return math.sqrt(float(self.area.sum()) / self.num_nodes)
+
+    @property
+    def step(self) -> float:
+        """:attr:`spacing`, or the widest gap between rows where a grid has a wider one; the same after a rotation."""
+        return max(self.spacing, self.row_gap)
 
     @property
     def is_whole(self) -> bool:
@@ -97,16 +109,23 @@ class Sampling:
         """Pixels along the side of a face of a whole HEALPix sphere; else ``None``."""
         return math.isqrt(self.num_nodes // 12) if self.kind == "healpix" and self.is_whole else None
 
-    @cached_property
+    @property
     def key(self) -> str:
         """A name for the content: equal for samplings with the same points, weights and rings. For caches.
 
-        It is made once, so that tensors of a sampling must not be changed in place; ``dataclasses.replace`` makes a
-        sampling with others.
+        It is kept, and made anew where a tensor was changed in place, so that nothing is taken from a cache for other
+        points; writes through numpy or ``.data`` go unseen. What was made before such a change stays as it was: make a
+        new sampling instead (``dataclasses.replace``).
         """
-        digest = hashlib.sha1(f"{self.kind} {self.exact_degree} {self.is_whole}".encode(), usedforsecurity=False)
         tensors = [self.pos, self.area, self.node, self.face]
         tensors += [] if self.rings is None else [self.rings.colatitude, self.rings.count, self.rings.start]
+        version = tuple(0 if t is None or t.is_inference() else t._version for t in tensors)
+        if self.__dict__.get("_key", (None,))[0] != version:
+            self.__dict__["_key"] = version, self._digest(tensors)
+        return self.__dict__["_key"][1]  # type: ignore[no-any-return]
+
+    def _digest(self, tensors: list[Tensor | None]) -> str:
+        digest = hashlib.sha1(f"{self.kind} {self.exact_degree} {self.is_whole}".encode(), usedforsecurity=False)
         for tensor in tensors:
             digest.update(b"-" if tensor is None else tensor.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()
@@ -131,7 +150,7 @@ class Sampling:
             raise ValueError(f"index must hold different numbers of the {self.num_nodes} nodes, from 0")
         index = index.cpu()
         node = index if self.node is None else self.node[index]
-        return Sampling(self.kind, self.pos[index], self.area[index], None, None, None, node)
+        return Sampling(self.kind, self.pos[index], self.area[index], None, None, None, node, self.row_gap)
 
     def rotated(self, rotation: Tensor) -> "Sampling":
         """The sampling with every point moved by a rotation; weights and order stay, rings are no longer rings.
@@ -149,7 +168,7 @@ class Sampling:
             raise ValueError(f"rotation must be orthogonal with determinant 1, got {rotation.tolist()}")
         pos = self.pos @ turn.T
         pos = pos / pos.norm(dim=1, keepdim=True)
-        return Sampling(self.kind, pos, self.area, self.exact_degree, None, self.face, self.node)
+        return Sampling(self.kind, pos, self.area, self.exact_degree, None, self.face, self.node, self.row_gap)
 
     def to_data(self, dtype: torch.dtype = torch.float32) -> Data:
         """``Data(pos, area)``, with ``face`` where there are triangles."""

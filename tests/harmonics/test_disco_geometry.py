@@ -232,6 +232,17 @@ def test_default_cutoff_reaches_a_few_steps_of_the_coarser_sampling():
         assert disco_geometry(*pair).num_edges > 0
 
 
+@pytest.mark.parametrize("make", [spheres.gauss_legendre, spheres.equiangular, spheres.healpix], ids=["gl", "eq", "hp"])
+def test_a_rotated_grid_has_the_default_cutoff_of_the_grid(make):
+    s = make(8) if make is spheres.healpix else make(9, 90)
+    turned = s.rotated(groups.SO3.random(1, seed=1)[0]).rotated(groups.SO3.random(1, seed=2)[0])
+    assert default_cutoff(turned, turned) == default_cutoff(s, s)
+    assert default_cutoff(turned.part(turned.pos[:, 2] > 0), turned) == pytest.approx(default_cutoff(s, s))
+    assert turned.step == s.step >= s.spacing
+    assert (s.step > s.spacing) == (make is not spheres.healpix)  # else the test could not fail
+    assert disco_geometry(turned, turned).cutoff == disco_geometry(s, s).cutoff
+
+
 def test_partial_skies_see_their_part():
     whole = spheres.healpix(4)
     part = whole.part(whole.pos[:, 2] > 0.3)

@@ -1,7 +1,9 @@
 """Samplings by name, their resolutions, parts and content keys."""
 
+import copy
 import dataclasses
 import math
+import pickle
 
 import pytest
 import torch
@@ -106,6 +108,22 @@ def test_points_of_any_precision_are_kept_in_float64_and_out_of_graphs():
     assert not made.area.requires_grad
     assert spheres.resample(torch.ones(12), made, spheres.fibonacci(5)).tolist() == [1.0] * 5
     assert spheres.Sampling("mine", s.pos, s.area).pos is s.pos  # nothing is copied without need
+
+
+def test_a_change_in_place_changes_the_key_and_what_caches_give():
+    ball = spheres.fibonacci(40)
+    s, target = spheres.Sampling("mine", ball.pos.clone(), ball.area.clone()), spheres.fibonacci(9)
+    before, values = s.key, ball.pos[:, :1].clone()
+    assert s.key == before
+    assert pickle.loads(pickle.dumps(s)).key == copy.deepcopy(s).key == before
+    first = spheres.resample(values, s, target, method="nearest")
+    s.pos[:] = s.pos.flip(0)
+    assert s.key == spheres.Sampling("mine", ball.pos.flip(0), ball.area).key != before
+    second = spheres.resample(values, s, target, method="nearest")
+    torch.testing.assert_close(second, spheres.resample(values.flip(0), ball, target, method="nearest"))
+    assert not torch.equal(first, second)
+    with torch.inference_mode():  # tensors without a count of changes
+        assert spheres.Sampling("mine", ball.pos.clone(), ball.area.clone()).key == before
 
 
 def test_another_weight_makes_another_sampling():
