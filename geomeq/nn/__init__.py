@@ -34,6 +34,7 @@ from .segnn_conv import SEGNNConv
 from .so2_norm import GaugeDropout, SO2BatchNorm
 from .sphere_aggregation import SphereAggregation
 from .sphere_attention import SphereAttention
+from .sphere_grid import SphereGrid
 from .sphere_pool import SpherePool, SphereUnpool
 from .sphere_shuffle import SphereShuffle, SphereUnshuffle
 from .steerable_disco_conv import SteerableDiscoConv
@@ -87,6 +88,7 @@ __all__ = [
     "SpatialPool2d",
     "SphereAggregation",
     "SphereAttention",
+    "SphereGrid",
     "SpherePool",
     "SphereShuffle",
     "SphereUnpool",
