@@ -33,21 +33,42 @@ def rd_loss(
         ``"loss"``; ``"bpp"``, bits per pixel; ``"mse"``, :math:`D / 255^2`; scalars, means over the batch.
 
     Raises:
-        ValueError: If shapes differ, or not exactly one of ``lmbda`` and ``quality`` is given.
+        ValueError: If shapes differ or are empty, not exactly one of ``lmbda`` and ``quality`` is given, or areas are
+            negative or add up to nothing.
     """
-    if x.shape != x_hat.shape or x.dim() != 3:
+    if x.shape != x_hat.shape or x.dim() != 3 or x.numel() == 0:
         raise ValueError(f"x and x_hat must both have shape [B, N, C], got {list(x.shape)} and {list(x_hat.shape)}")
+    _check_likelihoods(likelihoods, x.size(0))
     price = _price(lmbda, quality)
     square = (x - x_hat).square().mean(dim=-1)
     if area is None:
         mse = square.mean()
     else:
-        if area.shape != x.shape[1:2]:
-            raise ValueError(f"area must have shape [{x.size(1)}], got {list(area.shape)}")
+        _check_area(area, x.size(1))
         mse = (square @ (area / area.sum()).to(square)).mean()
     pixels = x.size(0) * x.size(1)
     bpp = torch.stack([-p.log2().sum() for p in likelihoods.values()]).sum() / pixels
     return {"loss": bpp + price * 255**2 * mse, "bpp": bpp, "mse": mse}
+
+
+def _check_likelihoods(likelihoods: Mapping[str, Tensor], batch: int) -> None:
+    if not likelihoods:
+        raise ValueError("likelihoods must hold the probabilities of at least one latent, got none")
+    for name, p in likelihoods.items():
+        if p.dim() == 0 or p.size(0) != batch:
+            raise ValueError(
+                f"likelihoods[{name!r}] must have the batch of x, {batch}, as its first axis, got {list(p.shape)}; "
+                "bits of other images would be spread over these pixels"
+            )
+
+
+def _check_area(area: Tensor, nodes: int) -> None:
+    if area.shape != (nodes,):
+        raise ValueError(f"area must have shape [{nodes}], got {list(area.shape)}")
+    if torch.compiler.is_compiling():  # a compiled graph cannot look at values
+        return
+    if not bool((area >= 0).all()) or not 0 < float(area.sum()) < float("inf"):
+        raise ValueError("area must hold finite weights of at least 0, not all of them 0")
 
 
 def _price(lmbda: float | None, quality: int | None) -> float:

@@ -46,3 +46,27 @@ def test_bad_input_is_named():
         rd_loss(x, x, p, lmbda=0.0)
     with pytest.raises(ValueError, match=r"area must have shape \[12\], got \[3\]"):
         rd_loss(x, x, p, 0.1, area=torch.ones(3))
+
+
+def test_batches_that_do_not_match_and_areas_of_nothing_are_named():
+    x = torch.zeros(2, 12, 3)
+    with pytest.raises(ValueError, match=r"likelihoods\['z'\] must have the batch of x, 2, .* got \[1, 3, 1\]"):
+        rd_loss(x, x, {"y": torch.ones(2, 3, 1), "z": torch.ones(1, 3, 1)}, 0.1)
+    p = {"y": torch.ones(2, 3, 1)}
+    with pytest.raises(ValueError, match="batch of x"):
+        rd_loss(x, x, {"y": torch.tensor(1.0)}, 0.1)
+    with pytest.raises(ValueError, match="at least one latent"):
+        rd_loss(x, x, {}, 0.1)
+    with pytest.raises(ValueError, match=r"must both have shape \[B, N, C\], got \[0, 12, 3\]"):
+        rd_loss(x[:0], x[:0], {"y": torch.ones(0, 3, 1)}, 0.1)
+    for area in (torch.zeros(12), torch.linspace(-1, 2, 12), torch.full((12,), torch.nan)):
+        with pytest.raises(ValueError, match="area must hold finite weights"):
+            rd_loss(x, x, p, 0.1, area=area)
+
+
+def test_it_compiles_with_areas():
+    x, x_hat, area = torch.rand(2, 12, 3), torch.rand(2, 12, 3), torch.rand(12)
+    p = {"y": torch.rand(2, 3, 4)}
+    found = torch.compile(rd_loss, fullgraph=True, backend="eager")(x, x_hat, p, 0.1, area=area)
+    for name, value in rd_loss(x, x_hat, p, 0.1, area=area).items():
+        torch.testing.assert_close(found[name], value)
