@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from ._codec_layers import Grid, IsotropicGrid, OrderedGrid, PlaneGrid
 from ._fixed_point import fixed_point, to_fixed
 
 _HYPER_STAGES = 2
+MAX_PIXELS = 12 * 1024**2  #: What :meth:`OSLOCodec.decompress` takes unasked: a 4k panorama, 2048 x 4096, on HEALPix.
 _CHOICES = {
     "hyperprior": ("scale", "mean_scale", None),
     "conv": ("oslo", "isotropic", "plane"),
@@ -214,7 +216,8 @@ class OSLOCodec(nn.Module):
     def compress(self, image: Tensor, nside: int | None = None) -> bytes:
         """An image as the bytes of a file.
 
-        A codec that has no coding tables yet makes them first (:meth:`update`); save its ``state_dict`` after that.
+        A codec that has no coding tables yet makes them first (:meth:`update`); save its ``state_dict`` after that. If
+        its densities were trained after :meth:`update` it makes them anew and warns.
 
         Args:
             image: HEALPix image ``[N, 3]`` in nested order, of any legal nside; or equirectangular ``[3, H, W]``,
@@ -227,8 +230,7 @@ class OSLOCodec(nn.Module):
             ImportError: If constriction is missing.
         """
         signal, what = as_signal(image, self.config, nside)
-        if not self.prior.has_tables:
-            self.update()
+        self._refresh_tables()
         codec = self.at(what.resolution)
         y = codec.g_a(signal.to(next(self.parameters()))[None] - 0.5)
         if not bool(y.isfinite().all()):
@@ -238,12 +240,13 @@ class OSLOCodec(nn.Module):
         return replace(what, channels=channels, fingerprint=self.fingerprint(), stream=stream).to_bytes()
 
     @torch.no_grad()
-    def decompress(self, data: bytes, max_pixels: int = 12 * 2048**2) -> Tensor:
+    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         """The image of a file, of the kind and type it had.
 
         Args:
             data: What :meth:`compress` gave.
-            max_pixels: A file that claims to hold more is refused.
+            max_pixels: A file that claims to hold more is refused before any memory is taken, as a few bytes can stand
+                for any number of pixels; the default lets a panorama of 2048 x 4096 pass.
 
         Raises:
             CodecError: If the file is damaged, foreign, too new, too large or of another model.
@@ -264,9 +267,22 @@ class OSLOCodec(nn.Module):
         plain = {k: v for k, v in asdict(self.config).items() if k not in ("nside", "lmbda", "quality", "path")}
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
+            if name.endswith("table_source"):  # itself a hash of weights
+                continue
             value = value.float() if value.is_floating_point() else value
             digest.update(name.encode() + value.contiguous().cpu().numpy().tobytes())
         return digest.digest()[:8]
+
+    def _refresh_tables(self) -> None:
+        if not self.prior.has_tables:
+            self.update()
+        elif self.prior.is_stale:
+            warnings.warn(
+                "the densities were trained after update(): coding tables are made anew; save state_dict() again, or "
+                "nobody else can read what this codec writes",
+                stacklevel=4,  # through no_grad and compress
+            )
+            self.update()
 
     def _codec_for(self, file: CodecFile, max_pixels: int) -> "OSLOCodec":
         grid = "equirectangular" if self.config.conv == "plane" else "healpix"
@@ -284,7 +300,8 @@ class OSLOCodec(nn.Module):
         pixels = max(file.size[0] * file.size[1], self.config.pixels(file.resolution))
         if pixels > max_pixels:
             raise CodecError(
-                f"the file holds {pixels} pixels, more than max_pixels={max_pixels}; raise that if you wish"
+                f"the file claims {pixels} pixels, more than max_pixels={max_pixels}; if you trust it and have the "
+                f"memory, call decompress(data, max_pixels={pixels})"
             )
         try:
             return self.at(file.resolution)

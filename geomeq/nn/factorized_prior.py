@@ -1,5 +1,6 @@
 """A learned density per channel, by which latents without any context are coded."""
 
+import hashlib
 import math
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,12 @@ from ._lower_bound import lower_bound
 from .coding_tables import CodingTables, build_tables
 
 LEAST_LIKELIHOOD = 1e-9
-_BUFFERS = ("table_low", "table_start", "table_count")
+_BUFFERS = {
+    "table_low": torch.int64,
+    "table_start": torch.int64,
+    "table_count": torch.int32,
+    "table_source": torch.uint8,
+}
 
 
 class FactorizedPrior(nn.Module):
@@ -30,7 +36,8 @@ class FactorizedPrior(nn.Module):
     median :math:`m`.
 
     :meth:`update` turns the densities into integer frequencies for a range coder. They are buffers and travel with the
-    ``state_dict``: a decoder must have the encoder's, not compute its own, which might round differently.
+    ``state_dict``: a decoder must have the encoder's, not compute its own, which might round differently. A hash of the
+    parameters goes with them, by which :attr:`is_stale` knows of training after :meth:`update`.
 
     Args:
         channels: ``C``.
@@ -49,6 +56,7 @@ class FactorizedPrior(nn.Module):
     table_low: Tensor
     table_start: Tensor
     table_count: Tensor
+    table_source: Tensor
 
     def __init__(
         self,
@@ -70,8 +78,9 @@ class FactorizedPrior(nn.Module):
         self.shift = nn.ParameterList(nn.Parameter(torch.empty(channels, o, 1)) for _, o in pairs)
         self.factor = nn.ParameterList(nn.Parameter(torch.empty(channels, o, 1)) for _, o in pairs[:-1])
         self.quantiles = nn.Parameter(torch.empty(channels, 3))
-        for name in _BUFFERS:
-            self.register_buffer(name, torch.zeros(0, dtype=torch.int32 if name == "table_count" else torch.int64))
+        for name, dtype in _BUFFERS.items():
+            self.register_buffer(name, torch.zeros(0, dtype=dtype))
+        self.register_load_state_dict_post_hook(_trust_tables)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -188,13 +197,29 @@ class FactorizedPrior(nn.Module):
         last = (high - symbols[0]).long().tolist()
         pmfs = [np.ascontiguousarray(row[a : b + 1]) for row, a, b in zip(mass, first, last, strict=True)]
         tables = build_tables(low.long().numpy(), pmfs)
-        for name, value in zip(_BUFFERS, (tables.low, tables.start, tables.count), strict=True):
+        made = tables.low, tables.start, tables.count, self._source()
+        for name, value in zip(_BUFFERS, made, strict=True):
             setattr(self, name, value.to(self.quantiles.device))
 
     @property
     def has_tables(self) -> bool:
         """Whether :meth:`update` was called, here or before the ``state_dict`` was saved."""
         return self.table_low.numel() > 0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether there are tables, but of other densities: the parameters changed after :meth:`update`.
+
+        Such tables still code every symbol, with bits that the densities do not promise.
+        """
+        return self.has_tables and not torch.equal(self.table_source.cpu(), self._source())
+
+    def _source(self) -> Tensor:
+        """Eight bytes that tell parameters apart, as float32 holds them."""
+        digest = hashlib.sha256()
+        for parameter in self.parameters():
+            digest.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
+        return torch.frombuffer(bytearray(digest.digest()[:8]), dtype=torch.uint8)
 
     def tables(self) -> CodingTables:
         """The coding tables, one per channel; symbols are ``z_hat - medians``.
@@ -211,8 +236,16 @@ class FactorizedPrior(nn.Module):
             stored = state_dict.get(prefix + name)
             if stored is not None and stored.dim() == 1:
                 setattr(self, name, getattr(self, name).new_zeros(stored.numel()))
+        if prefix + "table_low" in state_dict:  # an earlier version kept no trace of the densities
+            state_dict.setdefault(prefix + "table_source", torch.zeros(0, dtype=torch.uint8))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Channels."""
         return f"{self.channels}"
+
+
+def _trust_tables(prior: FactorizedPrior, _: Any) -> None:
+    """Tables that were loaded without a trace of their densities are taken for those of the parameters beside them."""
+    if prior.has_tables and prior.table_source.numel() == 0:
+        prior.table_source = prior._source().to(prior.table_low.device)

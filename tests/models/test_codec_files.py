@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import struct
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -36,11 +37,17 @@ def data(codec):
     return codec.compress(globe(16))
 
 
-@pytest.mark.parametrize("conv", ["oslo", "isotropic", "plane"])
-@pytest.mark.parametrize("hyperprior", [None, "scale", "mean_scale"])
+@pytest.mark.parametrize("hyperprior", ["scale", "mean_scale"])
+def test_isotropic_filters_go_without_a_hyperprior(hyperprior):
+    with pytest.raises(ValueError, match="goes without a hyperprior, which must be exact; give hyperprior=None"):
+        small(hyperprior, "isotropic")
+
+
+@pytest.mark.parametrize(
+    ("conv", "hyperprior"),
+    [("isotropic", None), *product(["oslo", "plane"], [None, "scale", "mean_scale"])],
+)
 def test_what_is_decoded_is_what_the_network_says(conv, hyperprior):
-    if conv == "isotropic" and hyperprior is not None:
-        return
     codec = small(hyperprior, conv)
     x = globe(16) if conv != "plane" else torch.rand(1152, 3)
     image = x if conv != "plane" else x.T.unflatten(1, (24, 48))
@@ -185,6 +192,7 @@ def forge(data, offset, form, value):
         (5, "B", 7, "kind 7"),
         (7, "B", 1, "which cannot be"),
         (8, "I", 2**31, "more than max_pixels"),
+        (8, "I", 2048, "50331648 pixels, more than max_pixels=12582912; .* max_pixels=50331648"),
         (8, "I", 12, "impossible resolution"),
         (8, "I", 0, "impossible resolution"),
         (8, "I", 32, "cannot be decoded"),
@@ -197,6 +205,15 @@ def forge(data, offset, form, value):
 def test_forged_fields_are_refused_without_allocating(codec, data, offset, form, value, message):
     with pytest.raises(CodecError, match=message):
         codec.decompress(forge(data, offset, form, value))
+
+
+def test_the_caller_sets_how_large_a_file_may_be(codec, data):
+    assert codec.decompress(data, max_pixels=3072).shape == (3072, 3)
+    with pytest.raises(CodecError, match="3072 pixels, more than max_pixels=3071"):
+        codec.decompress(data, max_pixels=3071)
+    panorama = codec.compress(torch.rand(3, 20, 40))  # 768 pixels inside, but 800 outside
+    with pytest.raises(CodecError, match="800 pixels, more than max_pixels=799"):
+        codec.decompress(panorama, max_pixels=799)
 
 
 def test_a_forged_stream_is_refused_or_decoded_but_never_more(codec, data):
@@ -266,3 +283,36 @@ def test_a_codec_without_tables_makes_them_to_write_and_not_to_read(codec, data)
     file = fresh.compress(globe(16))
     assert fresh.prior.has_tables
     assert fresh.decompress(file).shape == globe(16).shape
+
+
+@pytest.mark.parametrize("hyperprior", [None, "scale"])
+def test_training_after_update_makes_tables_anew_and_says_so(hyperprior, recwarn):
+    codec = small(hyperprior)
+    codec.compress(globe(16))
+    assert not recwarn
+    before = codec.prior.tables().count
+    optimizer = torch.optim.Adam(codec.parameters(), lr=1e-2)
+    codec.train().loss(globe(16)[None])["loss"].backward()
+    optimizer.step()
+    codec.eval()
+    with pytest.warns(UserWarning, match=r"trained after update\(\): .* save state_dict\(\) again") as caught:
+        file = codec.compress(globe(16))
+    assert caught[0].filename == __file__
+    assert not codec.prior.is_stale
+    assert not torch.equal(codec.prior.tables().count, before)
+    assert codec.decompress(file).shape == (3072, 3)
+    fresh = OSLOCodec(codec.config)
+    fresh.load_state_dict(codec.state_dict())
+    torch.testing.assert_close(fresh.decompress(file), codec.decompress(file))
+
+
+def test_a_decoder_of_a_state_saved_before_update_says_what_to_load():
+    codec = small()
+    with torch.no_grad():
+        codec.prior.shift[0].add_(0.01)
+    late = OSLOCodec(codec.config)
+    late.load_state_dict(codec.state_dict())  # stale tables and all
+    with pytest.warns(UserWarning, match="trained after update"):
+        file = codec.compress(globe(16))
+    with pytest.raises(CodecError, match="load the state_dict that was saved after update"):
+        late.decompress(file)

@@ -1,5 +1,6 @@
 """The factorised prior is a distribution per channel, and its tables are that distribution in integers."""
 
+import copy
 import math
 
 import pytest
@@ -138,6 +139,33 @@ def test_tables_are_the_probabilities_and_travel_with_the_state_dict():
     symbols = (z_hat - prior.medians).round().long()
     bits = tables.bits(symbols, torch.arange(3).expand(1000, 3)).sum()
     assert abs(float(bits / -likelihood.detach().log2().sum()) - 1) < 1e-3
+
+
+def test_tables_know_when_their_densities_were_trained_on():
+    prior = trained()
+    assert not prior.is_stale  # there are none
+    prior.update()
+    assert not prior.is_stale
+    for parameter in (prior.matrix[1], prior.shift[0], prior.factor[2], prior.quantiles):
+        before = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.mul_(1.001)
+        assert prior.is_stale
+        other = FactorizedPrior(3).double()
+        other.load_state_dict(prior.state_dict())
+        assert other.is_stale  # what was saved too late says so
+        with torch.no_grad():
+            parameter.copy_(before)
+        assert not prior.is_stale
+    assert not copy.deepcopy(prior).float().is_stale
+    state = {name: value for name, value in prior.state_dict().items() if name != "table_source"}
+    other = FactorizedPrior(3).double()
+    other.load_state_dict(state)  # of a version that kept no such trace
+    assert not other.is_stale
+    assert torch.equal(other.tables().count, prior.tables().count)
+    with torch.no_grad():
+        other.shift[0].add_(1e-3)
+    assert other.is_stale
 
 
 def test_tables_do_not_need_trained_quantiles():
