@@ -1,5 +1,6 @@
 """Data sets with licence, units and checksums: PyG's ``InMemoryDataset``, cached by content."""
 
+from geomeq.datasets._atom_energies import atom_energies
 from geomeq.datasets._cached import cache_root
 from geomeq.datasets._fingerprint import fingerprint
 from geomeq.datasets._images import ImageDataset
@@ -20,6 +21,7 @@ from geomeq.datasets.oriented_textures import OrientedTextures
 from geomeq.datasets.panoramas import Panoramas, panorama
 from geomeq.datasets.qm9 import QM9
 from geomeq.datasets.shared_graph import SharedGraphDataset, SharedGraphLoader
+from geomeq.datasets.slabs import Slabs
 from geomeq.datasets.spherical_digits import SphericalDigits
 from geomeq.datasets.winds import Winds
 from geomeq.spheres.scores import weighted_f1, weighted_iou
@@ -44,9 +46,11 @@ __all__ = [
     "Panoramas",
     "SharedGraphDataset",
     "SharedGraphLoader",
+    "Slabs",
     "SphericalDigits",
     "Verdict",
     "Winds",
+    "atom_energies",
     "cache_root",
     "fingerprint",
     "land_mask",

@@ -22,6 +22,7 @@ from .implicit_bias import (
 from .linear_gcnn import LinearGCNN, LinearMLP
 from .oslo_codec import OSLOCodec, OSLOCodecConfig, random_patches
 from .potential import Potential
+from .scaled_potential import ScaledPotential
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
 
@@ -48,6 +49,7 @@ __all__ = [
     "OSLOCodecConfig",
     "Potential",
     "SEGNNConfig",
+    "ScaledPotential",
     "SpinNet",
     "SpinNetConfig",
     "balanced_irreps",
