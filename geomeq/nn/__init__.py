@@ -37,6 +37,7 @@ from .sphere_attention import SphereAttention
 from .sphere_grid import SphereGrid
 from .sphere_pool import SpherePool, SphereUnpool
 from .sphere_shuffle import SphereShuffle, SphereUnshuffle
+from .spherical_channel_block import ChannelGeometry, SphericalChannelBlock
 from .steerable_disco_conv import SteerableDiscoConv
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
@@ -46,6 +47,7 @@ from .typed_conv import TypedConv
 __all__ = [
     "GDN",
     "AntiAliasedPool2d",
+    "ChannelGeometry",
     "ChebConv",
     "CodingTables",
     "CosetPool",
@@ -93,6 +95,7 @@ __all__ = [
     "SphereShuffle",
     "SphereUnpool",
     "SphereUnshuffle",
+    "SphericalChannelBlock",
     "SteerableBatchNorm",
     "SteerableDiscoConv",
     "SteerableGate",

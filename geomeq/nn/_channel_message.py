@@ -1,0 +1,157 @@
+r"""Messages between spherical channels: an unconstrained network in the frame of the edge, averaged over rolls.
+
+The first linear map meets the rotated features of both ends. Rotation mixes the orders of one degree and the map mixes
+channels, so that their order is free, and a node has many edges: the map is applied to the nodes once,
+:math:`Y_n = W^{l m} x_n^l`, and each edge contracts with its own Wigner rows, :math:`\sum_{l m m'} D^l_{m m'} Y_n^{l m
+m'}`, which is one small matrix product per node. Rolls by quarter turns permute rows with signs, so four taps need
+three such contractions and not four maps.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from geomeq.ops.tap_mean import tap_mean
+
+from ._channel_graph import ChannelPart, frame_rows, turn_rows
+
+FEWEST_EDGES = 6.0  # per node, from which mapping nodes and then rotating beats rotating and then mapping edges
+LEAST_FILLED = 0.5  # of the slots: below, the padding of a few nodes with very many edges would cost more
+
+
+class ChannelMessage(nn.Module):
+    """Summed messages of one resolution.
+
+    Args:
+        channels: ``C``.
+        hidden: ``H``.
+        edge_channels: Edge scalars per edge.
+        lmax: Highest degree.
+        mmax: Highest order of the rows in the frame.
+        taps: 1, or 4: mean over rolls by quarter turns.
+    """
+
+    def __init__(self, channels: int, hidden: int, edge_channels: int, lmax: int, mmax: int, taps: int) -> None:
+        super().__init__()
+        self.channels, self.hidden, self.lmax, self.mmax, self.taps = channels, hidden, lmax, mmax, taps
+        self.rows = frame_rows(lmax, mmax)
+        num_rows = sum(self.rows)
+        # [channel, end (source, target), row (by degree, then order), hidden]
+        self.weight_in = nn.Parameter(torch.empty(channels, 2, num_rows, hidden))
+        self.bias_in = nn.Parameter(torch.empty(hidden))
+        self.edge = nn.Linear(edge_channels, hidden)
+        self.middle = nn.Linear(hidden, hidden)
+        self.weight_out = nn.Parameter(torch.empty(hidden, num_rows * channels))
+        self.bias_out = nn.Parameter(torch.empty(num_rows * channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights as :class:`torch.nn.Linear` does."""
+        bound = 1 / math.sqrt(2 * sum(self.rows) * self.channels)
+        nn.init.uniform_(self.weight_in, -bound, bound)
+        nn.init.uniform_(self.bias_in, -bound, bound)
+        bound = 1 / math.sqrt(self.hidden)
+        nn.init.uniform_(self.weight_out, -bound, bound)
+        nn.init.uniform_(self.bias_out, -bound, bound)
+        self.edge.reset_parameters()
+        self.middle.reset_parameters()
+
+    def forward(self, x: Tensor, scalars: Tensor, weight: Tensor | None, part: ChannelPart) -> Tensor:
+        """Sums messages at their targets.
+
+        Args:
+            x: ``[N, (lmax + 1)^2, C]``.
+            scalars: Of the edges of this part, ``[E, edge_channels]``.
+            weight: Factor on each message, ``[E]``, or ``None``.
+            part: Edges and frames.
+
+        Returns:
+            ``[N, (lmax + 1)^2, C]``.
+        """
+        first = self._from_nodes(x, part) if part.sides is not None else self._from_edges(x, part)
+        hidden = self._taps(first)  # [taps, E, H]
+        hidden = F.silu(hidden) * F.silu(self.edge(scalars))
+        hidden = F.silu(self.middle(hidden))
+        return self._out(hidden, weight, part)
+
+    def _from_nodes(self, x: Tensor, part: ChannelPart) -> Tensor:
+        """The first linear map, on nodes, then rotation: ``[E, R, H]`` for the parts that taps tell apart."""
+        assert part.sides is not None
+        assert part.turned is not None
+        num_nodes, at = x.size(0), 0
+        weights = self.weight_in.split(self.rows, dim=2)
+        sums: list[Tensor | None] = [None, None]
+        for degree, weight in enumerate(weights):
+            dim = 2 * degree + 1
+            own = x[:, at : at + dim].reshape(num_nodes * dim, self.channels)
+            at += dim
+            for end in range(2):
+                mapped = own @ weight[:, end].reshape(self.channels, -1)
+                mapped = mapped.view(num_nodes, dim * self.rows[degree], self.hidden)
+                turned, before = part.turned[end][degree], sums[end]
+                sums[end] = torch.bmm(turned, mapped) if before is None else torch.baddbmm(before, turned, mapped)
+        out = None
+        for slots, total in zip(part.sides, sums, strict=True):
+            assert total is not None
+            own = slots.scatter(total.view(num_nodes, slots.width, len(part.parts), self.hidden))
+            out = own if out is None else out + own
+        assert out is not None
+        return out
+
+    def _from_edges(self, x: Tensor, part: ChannelPart) -> Tensor:
+        """Rotation of both ends with one gather, then the first linear map: equal to :meth:`_from_nodes`."""
+        ends = torch.stack([part.source, part.target], dim=1).flatten()
+        both = x.index_select(0, ends).view(part.num_edges, 2, x.size(1), self.channels)
+        both = both.transpose(1, 2).reshape(part.num_edges, x.size(1), 2 * self.channels)
+        rotated = [block @ own for block, own in zip(part.blocks, both.split(_widths(self.lmax), 1), strict=True)]
+        weights = self.weight_in.transpose(0, 1).split(self.rows, dim=2)  # [2, C, M_l, H]
+        parts = []
+        for k in range(len(part.parts)):
+            columns, matrices = [], []
+            for own, weight in zip(rotated, weights, strict=True):
+                index, sign = turn_rows(own.size(1), part.parts) if self.taps > 1 else (None, None)
+                for row in range(own.size(1)):
+                    at = k * own.size(1) + row
+                    if sign is None or sign[at] != 0:
+                        source = own[:, row if index is None else index[at]]
+                        columns.append(source if sign is None or sign[at] > 0 else -source)
+                        matrices.append(weight[:, :, row].flatten(0, 1))
+            parts.append(torch.cat(columns, dim=1) @ torch.cat(matrices))
+        return torch.stack(parts, dim=1)
+
+    def _taps(self, first: Tensor) -> Tensor:
+        """What each tap sees, ``[taps, E, H]``."""
+        first = first.transpose(0, 1)
+        if self.taps == 1:
+            return first + self.bias_in
+        still = first[0] + self.bias_in
+        even, odd = still, still
+        if self.mmax >= 2:
+            even, odd = still + first[3], still - first[3]
+        return torch.stack([even + first[1], odd + first[2], even - first[1], odd - first[2]])
+
+    def _out(self, hidden: Tensor, weight: Tensor | None, part: ChannelPart) -> Tensor:
+        """Last linear map, mean over taps, rotation back and sum: degree by degree."""
+        sizes = [count * self.channels for count in self.rows]
+        out = []
+        for degree, (matrix, bias) in enumerate(
+            zip(self.weight_out.split(sizes, dim=1), self.bias_out.split(sizes), strict=True)
+        ):
+            message = tap_mean(hidden, matrix, bias, self.rows[degree])  # [E, M_l, C]
+            block = part.blocks[degree] if weight is None else part.blocks[degree] * weight[:, None, None]
+            out.append(self._sum(message, block, part))
+        return torch.cat(out, dim=1)
+
+    def _sum(self, message: Tensor, block: Tensor, part: ChannelPart) -> Tensor:
+        """``sum_e D_e^T message_e`` at the targets of one degree, ``[N, 2l+1, C]``."""
+        if part.sides is None:
+            back = block.mT @ message
+            return back.new_zeros(part.num_nodes, *back.shape[1:]).index_add(0, part.target, back)
+        slots = part.sides[1]
+        return torch.bmm(slots.gather(block).flatten(1, 2).mT, slots.gather(message).flatten(1, 2))
+
+
+def _widths(lmax: int) -> list[int]:
+    return [2 * degree + 1 for degree in range(lmax + 1)]
