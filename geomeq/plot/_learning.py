@@ -1,6 +1,6 @@
 """Loss and error over training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +9,12 @@ from geomeq.plot._figure import GREY, SERIES, new_figure, plain, to_array, with_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-_STEPS = ("epoch", "step", "iteration", "time")
+_STEPS = ("epoch", "step", "iteration", "time", "seconds", "minutes", "hours", "frames")
+_TIMES = {"seconds": "time (s)", "minutes": "time (min)", "hours": "time (h)"}
+_Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def learning_curve(
@@ -19,6 +22,8 @@ def learning_curve(
     *,
     quantity: str = "loss",
     unit: str = "",
+    against: str | None = None,
+    log_steps: bool = False,
     baselines: Mapping[str, float] | None = None,
     title: str = "",
 ) -> "Figure":
@@ -26,11 +31,15 @@ def learning_curve(
 
     Args:
         history: Curves by name, ``{"train": [...], "validation": [...]}``, or one record an epoch,
-            ``[{"epoch": 1, "train": ..., "validation": ...}, ...]`` (a missing value is skipped). A curve
-            named ``epoch``, ``step``, ``iteration`` or ``time`` is the horizontal axis; without one, epochs
-            count from 1.
+            ``[{"epoch": 1, "train": ..., "validation": ...}, ...]`` (a missing value is skipped), or several runs by
+            name, each in one of these forms and with steps of its own. A curve named ``epoch``, ``step``,
+            ``iteration``, ``time``, ``seconds``, ``minutes``, ``hours`` or ``frames`` (that were seen) is the
+            horizontal axis; without one, epochs count from 1.
         quantity: What is drawn, for the vertical axis.
         unit: Its unit.
+        against: Which of several such curves is the horizontal axis, by default the first; the others are not drawn.
+        log_steps: Whether the horizontal axis is logarithmic, for runs whose lengths differ much; steps at 0 are left
+            out.
         baselines: Values to compare with, by name, drawn as dashed lines.
         title: Title.
 
@@ -38,9 +47,14 @@ def learning_curve(
         The figure.
 
     Raises:
-        ValueError: If there is no curve, or a curve and the horizontal axis differ in length.
+        ValueError: If there is no curve, a curve and the horizontal axis differ in length, runs have different
+            horizontal axes, or ``against`` is not there.
     """
-    step_name, curves = _read(history)
+    step_name, curves = _read(history, against)
+    if log_steps:
+        curves = {name: (x[x > 0], y[x > 0]) for name, (x, y) in curves.items() if (x > 0).any()}
+        if not curves:
+            raise ValueError("log_steps needs steps above 0, and no curve has one")
     figure = new_figure(6.4, 3.9)
     axes = figure.add_subplot()
     ends = []
@@ -52,40 +66,72 @@ def learning_curve(
         ends.append((float(value), f"{name} {value:.3g}", GREY))
     if all(bool((y > 0).all()) for _, y in curves.values()) and all(v > 0 for v in (baselines or {}).values()):
         axes.set_yscale("log")
-        _decimal_ticks(axes)
-    plain(axes, step_name, with_unit(quantity, unit), title)
+        _decimal_ticks(axes.yaxis)
+    plain(axes, _TIMES.get(step_name, step_name), with_unit(quantity, unit), title)
     axes.set_xlim(min(float(x.min()) for x, _ in curves.values()), max(float(x.max()) for x, _ in curves.values()))
+    if log_steps:
+        axes.set_xscale("log")
+        _decimal_ticks(axes.xaxis)
     axes.margins(y=0.08)
     _label_ends(axes, ends)
     return figure
 
 
-def _read(
-    history: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def _read(history: Any, against: str | None) -> tuple[str, _Curves]:
+    """The name of the horizontal axis, and every curve with its own steps."""
+    if not _holds_runs(history):
+        step_name, curves = _read_run(history, against)
+        if not curves:
+            raise ValueError("history holds no curve; give {'train': [...], 'validation': [...]}")
+        return step_name or "epoch", curves
+    names, curves = set(), {}
+    for run, part in history.items():
+        step_name, own = _read_run(part, against)
+        names.add(step_name or "epoch")
+        curves |= {str(run) if len(own) == 1 else f"{run} {name}": curve for name, curve in own.items()}
+    if len(names) > 1:
+        raise ValueError(f"runs must share one horizontal axis, got {sorted(names)}; say which with against")
+    if not curves:
+        raise ValueError("history holds no curve in any of its runs")
+    return names.pop(), curves
+
+
+def _holds_runs(history: Any) -> bool:
+    def is_run(part: Any) -> bool:
+        return isinstance(part, Mapping) or (
+            isinstance(part, (list, tuple)) and len(part) > 0 and isinstance(part[0], Mapping)
+        )
+
+    return isinstance(history, Mapping) and len(history) > 0 and all(is_run(part) for part in history.values())
+
+
+def _read_run(history: Any, against: str | None) -> tuple[str | None, _Curves]:
     if isinstance(history, Mapping):
         columns = {name: to_array(name, values) for name, values in history.items()}
-        step_name = next((name for name in columns if name.lower() in _STEPS), None)
-        steps = columns.pop(step_name) if step_name is not None else None
+        step_name = _step_name(columns, against)
+        steps = columns[step_name] if step_name is not None else None
+        columns = {n: y for n, y in columns.items() if n.lower() not in _STEPS and n != step_name}
         for name, y in columns.items():
             if y.ndim != 1 or (steps is not None and y.size != steps.size):
                 raise ValueError(f"curve {name!r} must have one value for each {step_name or 'epoch'}, got {y.shape}")
-        curves = {name: (steps if steps is not None else np.arange(1, y.size + 1), y) for name, y in columns.items()}
-    else:
-        step_name, curves = _read_records(list(history))
-    if not curves:
-        raise ValueError("history holds no curve; give {'train': [...], 'validation': [...]}")
-    return step_name or "epoch", curves
+        return step_name, {n: (steps if steps is not None else np.arange(1, y.size + 1), y) for n, y in columns.items()}
+    return _read_records(list(history), against)
 
 
-def _read_records(
-    records: list[Mapping[str, Any]],
-) -> tuple[str | None, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def _step_name(names: Iterable[str], against: str | None) -> str | None:
+    if against is None:
+        return next((name for name in names if name.lower() in _STEPS), None)
+    if against not in names:
+        raise ValueError(f"against must name a curve of the history, got {against!r}; there are {sorted(names)}")
+    return against
+
+
+def _read_records(records: list[Mapping[str, Any]], against: str | None) -> tuple[str | None, _Curves]:
     names = list(dict.fromkeys(name for record in records for name in record))
-    step_name = next((name for name in names if name.lower() in _STEPS), None)
+    step_name = _step_name(names, against)
     curves = {}
     for name in names:
-        if name == step_name:
+        if name.lower() in _STEPS or name == step_name:
             continue
         present = [(k, record) for k, record in enumerate(records, start=1) if record.get(name) is not None]
         if present:
@@ -97,16 +143,16 @@ def _read_records(
     return step_name, curves
 
 
-def _decimal_ticks(axes: "Axes") -> None:
+def _decimal_ticks(axis: "Axis") -> None:
     """Writes 0.02 rather than 2 x 10^-2, and labels 2 and 5 as well where the range is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    low, high = axes.get_ylim()
+    low, high = axis.get_view_interval()
     decades = np.log10(high / low)
     subs = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:

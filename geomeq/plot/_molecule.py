@@ -79,7 +79,7 @@ def molecule(
     name = vectors if isinstance(vectors, str) else "vector"
     turn = _view_matrix(pos, view)
     screen = (pos - pos.mean(axis=0)) @ turn.T
-    symbols = [_SYMBOLS[k] if 0 < k < len(_SYMBOLS) else "X" for k in z]
+    symbols = [element_symbol(k) for k in z]
     radii = np.array([_ball(s) for s in symbols])
     items = [_atom(screen[k], radii[k], symbols[k], labels) for k in range(len(z))]
     items += [_bond(screen[i], screen[j], radii[i], radii[j]) for i, j in _bonds(data, pos, symbols, bonds)]
@@ -92,6 +92,11 @@ def molecule(
         items += [_arrow(a, v) for a, v in zip(starts, shown, strict=True) if np.linalg.norm(v) > 0.02]
         reach.append((starts + shown)[:, :2])
     return _compose(items, np.concatenate(reach), symbols, title, _key(arrows, factor, name, unit))
+
+
+def element_symbol(z: int) -> str:
+    """The symbol of an element by its atomic number; X where there is none."""
+    return _SYMBOLS[z] if 0 < z < len(_SYMBOLS) else "X"
 
 
 def _atoms(data: Data) -> tuple[np.ndarray, np.ndarray]:

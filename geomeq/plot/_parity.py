@@ -35,15 +35,18 @@ def parity(y_true: Any, y_pred: Any, unit: str = "", *, quantity: str = "value",
     true, pred = true.ravel(), pred.ravel()
     figure = new_figure(7.6, 4.1 if true.size <= _DENSE else 4.8)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    _scatter(left, true, pred)
+    scatter_parity(left, true, pred)
     plain(left, with_unit(f"true {quantity}", unit), with_unit(f"predicted {quantity}", unit), title)
-    left.text(0.04, 0.96, _statistics(true, pred, unit), transform=left.transAxes, va="top", fontsize=9, color=BLACK)
+    left.text(
+        0.04, 0.96, statistics_text(true, pred, unit), transform=left.transAxes, va="top", fontsize=9, color=BLACK
+    )
     _histogram(right, pred - true)
     plain(right, with_unit("predicted - true", unit), "number of predictions")
     return figure
 
 
-def _scatter(axes: "Axes", true: np.ndarray, pred: np.ndarray) -> None:
+def scatter_parity(axes: "Axes", true: np.ndarray, pred: np.ndarray) -> None:
+    """Draws points about the diagonal, or cells shaded by their number where points would hide each other."""
     low, high = float(min(true.min(), pred.min())), float(max(true.max(), pred.max()))
     pad = 0.04 * (high - low or 1.0)
     limits = (low - pad, high + pad)
@@ -85,7 +88,8 @@ def _histogram(axes: "Axes", error: np.ndarray) -> None:
     )
 
 
-def _statistics(true: np.ndarray, pred: np.ndarray, unit: str) -> str:
+def statistics_text(true: np.ndarray, pred: np.ndarray, unit: str) -> str:
+    """Mean absolute error, root mean square error, R^2 and the number of values, a line each."""
     error = pred - true
     variance = float(((true - true.mean()) ** 2).sum())
     lines = [
