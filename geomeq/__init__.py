@@ -19,6 +19,7 @@ _SUBPACKAGES = (
     "harmonics",
     "meshes",
     "models",
+    "molecules",
     "neighbors",
     "nn",
     "ops",

@@ -64,7 +64,7 @@ def periodic_radius_edges(
     if cells.size(0) != periodic.size(0):
         num_cells = max(cells.size(0), periodic.size(0))
         cells, periodic = cells.expand(num_cells, 3, 3), periodic.expand(num_cells, 3)
-    cells = _complete(cells, periodic)
+    cells = complete_cells(cells, periodic)
     if points.num == 0:
         return (torch.empty(2, 0, dtype=torch.long, device=pos.device),
                 torch.empty(0, 3, dtype=torch.long, device=pos.device))  # fmt: skip
@@ -114,7 +114,7 @@ def _read_pbc(pbc: bool | Sequence[bool] | Tensor, num_graphs: int, device: torc
     return flags
 
 
-def _complete(cells: Tensor, periodic: Tensor) -> Tensor:
+def complete_cells(cells: Tensor, periodic: Tensor) -> Tensor:
     """Replaces the rows that are not periodic by unit vectors at right angles to the periodic ones."""
     rows = torch.where(periodic[..., None], cells, 0.0)
     lengths = rows.norm(dim=2)
@@ -159,7 +159,7 @@ def _search(points: Points, cells: Tensor, periodic: Tensor, radius: float) -> t
     i = torch.cat([inner_i, i_outer])
     moved = torch.cat([step.new_zeros(inner_j.numel(), 3), step[outer_j]])
     shift = moved - home[j] + home[i] if bool(home.any()) else moved
-    inside = _squared_length(points, cells, owner, j, i, shift) <= radius * radius
+    inside = periodic_squares(points, cells, owner, j, i, shift) <= radius * radius
     if bool(inside.all()):
         return j, i, shift.long()
     return j[inside], i[inside], shift[inside].long()
@@ -175,7 +175,8 @@ def _lattice(shift: Tensor, cells: Tensor, owner: Tensor) -> Tensor:
     return torch.stack(columns)
 
 
-def _squared_length(points: Points, cells: Tensor, owner: Tensor, j: Tensor, i: Tensor, shift: Tensor) -> Tensor:
+def periodic_squares(points: Points, cells: Tensor, owner: Tensor, j: Tensor, i: Tensor, shift: Tensor) -> Tensor:
+    """Squared distances of the pairs ``(j, i)`` with their shifts, ``[P]``; the one formula that decides."""
     total = torch.zeros(j.numel(), dtype=torch.float64, device=j.device)
     for column, move in zip(points.columns, _lattice(shift, cells, owner[i]), strict=True):
         step = column[j] - column[i]

@@ -1,6 +1,7 @@
 """From ``Data`` to ``Data``: the only code that writes the attributes which layers read.
 
 - :class:`CutoffGraph`, :class:`NearestGraph`, :class:`FullyConnected`: edges (and ``shift`` in a periodic cell).
+  :class:`PeriodicGraph`: the same for atoms, with a cap on their neighbours where one is asked for.
 - :class:`GroupGraph`: a sampled group or sphere with a left-invariant metric.
 - :class:`GroupGrid`: a plane group on squares or hexagons, with typed edges.
 - :class:`MeshGauge`: surfaces, meshes or points with normals, with polar coordinates and transport, for gauge layers.
@@ -28,6 +29,7 @@ from .mesh_gauge import MeshGauge
 from .multi_scale import MultiScale, MultiScaleData
 from .nearest_graph import NearestGraph
 from .particle_features import ParticleFeatures
+from .periodic_graph import PeriodicGraph
 from .plane_gauge import PlaneGauge
 from .pygsp_bridge import from_pygsp, to_pygsp
 from .radial_basis import RadialBasis
@@ -48,6 +50,7 @@ __all__ = [
     "MultiScaleData",
     "NearestGraph",
     "ParticleFeatures",
+    "PeriodicGraph",
     "PlaneGauge",
     "RadialBasis",
     "SphereGauge",

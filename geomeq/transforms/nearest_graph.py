@@ -56,7 +56,10 @@ class NearestGraph(BaseTransform):
         batch = graph_of_nodes(data, pos.size(0))
         edge_index = knn_edges(pos, self.k, batch, ties=self.ties, loop=self.loop)
         if not self.allow_coincident:
-            reject_coincident(data, pos, edge_index, None, "NearestGraph")
+            j, i = edge_index
+            touching = ((pos[j] - pos[i]).abs().amax(dim=1) == 0) & (j != i)  # a loop has no length by intention
+            remedy = "use NearestGraph(..., allow_coincident=True) with layers that bear edges of length zero"
+            reject_coincident(data, pos, edge_index, touching, remedy)
         return write_edges(data, edge_index, batch)
 
     def __repr__(self) -> str:
