@@ -23,12 +23,14 @@ from .linear_gcnn import LinearGCNN, LinearMLP
 from .oslo_codec import OSLOCodec, OSLOCodecConfig, random_patches
 from .potential import Potential
 from .scaled_potential import ScaledPotential
+from .scn import SCN, SCNConfig
 from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
 
 __all__ = [
     "GCNN",
     "GEMCNN",
+    "SCN",
     "SEGNN",
     "ChebLieNet",
     "ChebLieNetConfig",
@@ -48,6 +50,7 @@ __all__ = [
     "OSLOCodec",
     "OSLOCodecConfig",
     "Potential",
+    "SCNConfig",
     "SEGNNConfig",
     "ScaledPotential",
     "SpinNet",
