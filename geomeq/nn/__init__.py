@@ -37,7 +37,11 @@ from .sphere_attention import SphereAttention
 from .sphere_grid import SphereGrid
 from .sphere_pool import SpherePool, SphereUnpool
 from .sphere_shuffle import SphereShuffle, SphereUnshuffle
+from .spherical_activations import S2Activation, SphericalActivation, SphericalGate
 from .spherical_channel_block import ChannelGeometry, SphericalChannelBlock
+from .spherical_linear import SphericalLinear
+from .spherical_mlp import GatedMLP, GridMLP
+from .spherical_norm import SphericalNorm
 from .steerable_disco_conv import SteerableDiscoConv
 from .steerable_gate import SteerableGate
 from .steerable_linear import SteerableLinear
@@ -56,6 +60,7 @@ __all__ = [
     "FactorizedPrior",
     "FourierFeatures",
     "FourierNonlinearity",
+    "GatedMLP",
     "GaugeAttention",
     "GaugeConv",
     "GaugeConv2d",
@@ -68,6 +73,7 @@ __all__ = [
     "GaugeUnpool",
     "GaussianConditional",
     "GlobalGroupPool",
+    "GridMLP",
     "GridPool",
     "GridUnpool",
     "GroupBatchNorm",
@@ -84,6 +90,7 @@ __all__ = [
     "OrderedConvTranspose",
     "Pointwise",
     "RestrictGroup",
+    "S2Activation",
     "SEConv",
     "SEGNNConv",
     "SO2BatchNorm",
@@ -95,7 +102,11 @@ __all__ = [
     "SphereShuffle",
     "SphereUnpool",
     "SphereUnshuffle",
+    "SphericalActivation",
     "SphericalChannelBlock",
+    "SphericalGate",
+    "SphericalLinear",
+    "SphericalNorm",
     "SteerableBatchNorm",
     "SteerableDiscoConv",
     "SteerableGate",

@@ -10,6 +10,7 @@ from geomeq.harmonics.spherical import spherical_harmonics
 from geomeq.spheres._gauss import gauss_rule
 
 from ._paths import Constant
+from ._rows import check_degrees, primary_rows, signed_orders
 
 _NORMALIZATIONS = ("component", "integral", "unit")
 
@@ -64,10 +65,8 @@ class SphereGrid(nn.Module):
     ) -> None:
         super().__init__()
         lmax_out = lmax if lmax_out is None else lmax_out
-        if lmax < 0 or lmax_out < 0:
-            raise ValueError(f"lmax and lmax_out must not be negative, got {lmax} and {lmax_out}")
-        if mmax is not None and not 0 <= mmax <= lmax:
-            raise ValueError(f"mmax must lie between 0 and lmax={lmax}, got {mmax}")
+        check_degrees(lmax, mmax)
+        check_degrees(lmax_out)
         if normalization not in _NORMALIZATIONS:
             raise ValueError(f"normalization must be one of {_NORMALIZATIONS}, got {normalization!r}")
         highest = max(lmax, lmax_out)
@@ -165,15 +164,9 @@ class _Rows:
 
     def __init__(self, lmax: int, mmax: int | None) -> None:
         self.mmax = lmax if mmax is None else min(lmax, mmax)
-        index = [degree * degree + degree + m for m in _signed(self.mmax) for degree in range(abs(m), lmax + 1)]
-        self.count = len(index)
-        order = torch.tensor(index)
+        order = torch.tensor(primary_rows(lmax, mmax))
+        self.count = len(order)
         self.order, self.back = Constant(order), Constant(order.argsort())
-
-
-def _signed(mmax: int) -> list[int]:
-    """0, 1, -1, 2, -2, ..."""
-    return [0, *(sign * m for m in range(1, mmax + 1) for sign in (1, -1))]
 
 
 def _default_nlon(nlat: int, lmax: int, mmax: int) -> int:
@@ -194,4 +187,4 @@ def _meridians(theta: Tensor, lmax: int) -> list[Tensor]:
 def _rings(nlon: int, mmax: int) -> Tensor:
     """Cosines of orders 0, 1, .. and sines, ``[nlon, 2 mmax + 1]``, in the order 0, 1, -1, 2, -2."""
     phi = 2 * math.pi * torch.arange(nlon, dtype=torch.float64) / nlon
-    return torch.stack([(m * phi).cos() if m >= 0 else (-m * phi).sin() for m in _signed(mmax)], dim=1)
+    return torch.stack([(m * phi).cos() if m >= 0 else (-m * phi).sin() for m in signed_orders(mmax)], dim=1)
