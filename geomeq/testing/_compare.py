@@ -117,7 +117,7 @@ def output_types(
     declared = declared_type(model)
     chosen = {}
     for k, (name, value) in enumerate(found.items()):
-        key = _key(name)
+        key = output_key(name)
         if irreps_out is None:
             chosen[name] = _undeclared(name, key, value, declared, found, types)
         elif isinstance(irreps_out, Mapping):
@@ -153,7 +153,8 @@ def declared_type(model: Any) -> FeatureType | None:
     return None
 
 
-def _key(name: str) -> str:
+def output_key(name: str) -> str:
+    """``force`` of ``output['force']`` and of ``output.force``."""
     return name.removeprefix("output").strip(".[]'\"") or "output"
 
 

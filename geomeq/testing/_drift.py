@@ -61,7 +61,7 @@ def nve_drift(time: Any, total: Any, kinetic: Any) -> NVEDrift:
         >>> time = torch.linspace(0, 5, 101, dtype=torch.float64)
         >>> kinetic = 1 + 0.5 * torch.sin(20 * time)
         >>> print(nve_drift(time, 7 - 0.002 * time, kinetic))
-        drift 1.0e-02, largest deviation 1.0e-02, fluctuation ... of the kinetic energy (1)
+        drift 1.0e-02, largest deviation 1.0e-02, fluctuation ... of the kinetic energy (0.999)
     """
     t, e, k = (_series(name, values) for name, values in (("time", time), ("total", total), ("kinetic", kinetic)))
     if not t.size == e.size == k.size:
