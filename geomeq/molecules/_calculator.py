@@ -177,9 +177,9 @@ class GeomeqCalculator:
         shift = "" if edges.shift is None or not bool(edges.shift[edge].any()) else " (across the border of the cell)"
         z_i, z_j, distance = int(data["z"][i]), int(data["z"][j]), float(squares[edge]) ** 0.5
         raise ValueError(
-            f"atoms {i} and {j} (z = {z_i} and {z_j}) are {distance:.2g} Angstrom apart{shift}, less than min_distance = "
-            f"{self.min_distance}: remove one of them, or shorten the steps of time or of the relaxation if they ran into "
-            "each other"
+            f"atoms {i} and {j} (z = {z_i} and {z_j}) are {distance:.2g} Angstrom apart{shift}, less than "
+            f"min_distance = {self.min_distance}: remove one of them, or shorten the steps of time or of the "
+            "relaxation if they ran into each other"
         )
 
 
