@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor, nn
 
 from geomeq.groups import SO2Irreps
-from geomeq.nn import DiscoConv, DiscoConvTranspose, FourierNonlinearity, GaugeLinear, NormGate, SO2BatchNorm
+from geomeq.nn import (
+    DiscoConv,
+    DiscoConvTranspose,
+    FourierNonlinearity,
+    GaugeLinear,
+    NormGate,
+    SO2BatchNorm,
+    SteerableDiscoConv,
+)
 from geomeq.spheres import Resampler, Sampling
-
-from ._spin_levels import SpinConv, SpinGeometry
 
 if TYPE_CHECKING:
     from .disco_unet import DiscoUNetConfig
@@ -110,18 +116,21 @@ class SpinParts:
 
     def __init__(self, config: "DiscoUNetConfig", samplings: list[Sampling]) -> None:
         self.config, self.samplings = config, samplings
-        self._geometry: dict[tuple[int, int], SpinGeometry] = {}
 
     def _types(self, width: int) -> str:
         return str(SO2Irreps([(width, spin) for spin in self.config.spins]))
 
     def _conv(self, types_in: str, types_out: str, level_in: int, level_out: int) -> nn.Module:
-        pair = (level_in, level_out)
-        if pair not in self._geometry:
-            s_in, s_out = (self.samplings[level] for level in pair)
-            radius = self.config.radius(s_in, s_out)
-            self._geometry[pair] = SpinGeometry(s_in, s_out, radius, self.config.kernel_shape[0])
-        return SpinConv(types_in, types_out, self._geometry[pair])
+        s_in, s_out = self.samplings[level_in], self.samplings[level_out]
+        return SteerableDiscoConv(
+            types_in,
+            types_out,
+            s_in,
+            self.config.radius(s_in, s_out),
+            s_out,
+            rings=self.config.kernel_shape[0],
+            self_interaction=level_in == level_out,
+        )
 
     def conv(self, width_in: int, width_out: int, level_in: int, level_out: int) -> nn.Module:
         """A steerable convolution."""

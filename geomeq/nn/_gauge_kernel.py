@@ -82,6 +82,7 @@ def edge_messages(
     ratio: Tensor | None,
     types: tuple[SO2Irreps, SO2Irreps],
     powers: KernelPowers,
+    num_targets: int,
 ) -> Tensor:
     r"""The layer as its formula says, one message per edge; differentiable in everything.
 
@@ -98,9 +99,10 @@ def edge_messages(
         ratio: ``r / cutoff`` ``[E]`` for kernels that carry powers of it, else ``None``.
         types: Types of ``x`` and of the result.
         powers: Of these types.
+        num_targets: Nodes that receive.
 
     Returns:
-        ``[..., N, dim_out]``.
+        ``[..., num_targets, dim_out]``.
     """
     (source, target), (types_in, types_out) = edge_index, types
     at_target = types_in.rotate(x.index_select(-2, source), transport)
@@ -112,7 +114,7 @@ def edge_messages(
             profile = radial[:, k] if ratio is None or power == 0 else radial[:, k] * ratio**power
             message = message + profile[:, None] * (along @ matrix.T)
     message = types_out.rotate(message, angle)
-    return x.new_zeros(*x.shape[:-1], types_out.dim).index_add(-2, target, message)
+    return x.new_zeros(*x.shape[:-2], num_targets, types_out.dim).index_add(-2, target, message)
 
 
 class SelfWeights:

@@ -7,7 +7,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from geomeq.groups import wrap_angle
 from geomeq.spheres import Sampling
+from geomeq.spheres._edges import great_circles
+from geomeq.spheres.graph import SAME, tangent_frames
 
 RIM = 1e-3  #: A source farther than the cut-off by this share of it still counts: no flicker of nodes on the rim.
 
@@ -62,3 +65,50 @@ def first_edges(edge_index: Tensor, num_targets: int) -> Tensor:
     """Where the edges of each target begin, ``[num_targets + 1]``, for edges sorted by target."""
     count = torch.bincount(edge_index[1], minlength=num_targets)
     return torch.cat([count.new_zeros(1), count.cumsum(0)])
+
+
+def spin_edges(s_in: Sampling, s_out: Sampling | None, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """``edge_index``, ``polar`` and ``transport`` of ``spheres.sphere_graph(loops=True)``, from sampling to sampling.
+
+    Frames are those of the meridian. Antipodes see no direction to each other and have no edge.
+
+    Args:
+        s_in: Sources.
+        s_out: Targets, numbered from 0 on their own; ``None``: the nodes of ``s_in``.
+        cutoff: Radius of the caps, radians.
+
+    Returns:
+        ``[2, E]``, ``[E, 2]`` and ``[E]``, sorted by target and then source.
+
+    Raises:
+        ValueError: If a cap holds no source or, on one sampling, nothing but its own place.
+    """
+    edges = edges_between(s_in, s_in if s_out is None else s_out, cutoff, rim=0.0)
+    pos = s_in.pos if s_out is None else torch.cat([s_in.pos, s_out.pos])
+    frame, ends = tangent_frames(pos, "meridian"), edges
+    if s_out is not None:
+        ends = torch.stack([edges[0], edges[1] + s_in.num_nodes])
+    length, azimuth, back = great_circles(pos, frame, ends)
+    keep = length < math.pi - SAME
+    edges, ends, length, azimuth, back = edges[:, keep], ends[:, keep], length[keep], azimuth[keep], back[keep]
+    same = length < SAME
+    if s_out is None:
+        _check_company(edges[1][~same], s_in, cutoff)
+    source, target = ends
+    x, y = torch.einsum("eak,ek->ae", frame[target, :2], frame[source, 0])  # e1 of the source, seen by the target
+    transport = wrap_angle(torch.where(same, torch.atan2(y, x), azimuth - back - math.pi))
+    polar = torch.stack([length, azimuth], dim=1).where(~same[:, None], 0.0)
+    return edges, polar, transport.where(source != target, 0.0)
+
+
+def _check_company(target: Tensor, s: Sampling, cutoff: float) -> None:
+    alone = (torch.bincount(target, minlength=s.num_nodes) == 0).nonzero().flatten()
+    if alone.numel():
+        node = int(alone[0])
+        distance = 2 * torch.atan2((s.pos - s.pos[node]).norm(dim=1), (s.pos + s.pos[node]).norm(dim=1))
+        others = distance[distance > SAME]
+        nearest = float(others.min()) if others.numel() else math.inf
+        raise ValueError(
+            f"{alone.numel()} of {s.num_nodes} nodes of {s!r} have no neighbour within cutoff={cutoff:.4g}: the "
+            f"nearest to node {node} is {nearest:.4g} radians away; take a larger cutoff"
+        )

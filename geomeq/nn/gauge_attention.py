@@ -169,6 +169,8 @@ class GaugeAttention(nn.Module):
             )
         if self.weighting not in ("auto", plan.weight):
             raise ValueError(f"the plan has weight={plan.weight!r}, this layer {self.weighting!r}")
+        if plan.is_bipartite:
+            raise ValueError("the plan leads from some nodes to others; attention needs one set of nodes at both ends")
         if x.size(-2) != plan.num_nodes:
             raise ValueError(
                 f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; a plan without areas needs num_nodes where "

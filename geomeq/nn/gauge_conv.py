@@ -155,7 +155,8 @@ class GaugeConv(nn.Module):
             area: Of each node, ``[N]``; needed by weights ``"area"`` and ``"integral"``.
 
         Returns:
-            Features in the same frames, ``[..., N, types_out.dim]``, in the dtype of the weights.
+            Features in the same frames, ``[..., N, types_out.dim]``, in the dtype of the weights; of the receivers,
+            where the plan is from some nodes to others.
 
         Raises:
             TypeError: If a dtype is wrong.
@@ -182,6 +183,7 @@ class GaugeConv(nn.Module):
         transport: Tensor,
         area: Tensor | None = None,
         num_nodes: int | None = None,
+        num_targets: int | None = None,
     ) -> GaugePlan:
         """A :class:`GaugePlan` with the settings of this layer, to share with others or to use under ``compile``."""
         made = GaugePlan(
@@ -194,6 +196,7 @@ class GaugeConv(nn.Module):
             weight=self.weighting,
             basis=self.basis,
             num_nodes=num_nodes,
+            num_targets=num_targets,
         )
         return made.to(wide_dtype(self.weight))
 
@@ -236,6 +239,11 @@ class GaugeConv(nn.Module):
                 f"x has {x.size(-2)} nodes, the geometry {plan.num_nodes}; a plan without areas needs num_nodes where "
                 "the last nodes have no edges"
             )
+        if plan.is_bipartite and self.self_weight is not None:
+            raise ValueError(
+                "the plan leads from some nodes to others, which have no features of their own here; make the layer "
+                "with self_interaction=False"
+            )
         wide = wide_dtype(self.weight)
         if plan.radial.dtype != wide:
             raise TypeError(f"the plan is {plan.radial.dtype}, the layer {self.weight.dtype}; call plan.to({wide})")
@@ -267,6 +275,7 @@ class GaugeConv(nn.Module):
             plan.ratio,
             self._types,
             self._powers,
+            plan.num_targets,
         )
         return out if own is None else out + x @ own.T
 
@@ -287,7 +296,7 @@ class GaugeConv(nn.Module):
         out = gauge_mix(
             by_node, weight, own, there, back, *self._layouts, plan.ratio is not None, "fused" if fused else "auto"
         )
-        out = out.transpose(0, 1).reshape(*lead, plan.num_nodes, self.types_out.dim)
+        out = out.transpose(0, 1).reshape(*lead, plan.num_targets, self.types_out.dim)
         return out if self._restore_out is None else out.index_select(-1, self._restore_out)
 
     def extra_repr(self) -> str:

@@ -42,6 +42,9 @@ class GaugePlan(nn.Module):
         weight: As above.
         basis: ``"hat"`` or ``"smooth"``.
         num_nodes: By default the number of areas, or the largest index plus one.
+        num_targets: Where nodes that receive are others than those that send, as between two samplings of a sphere:
+            their number. Rows of ``edge_index`` then count from 0 each on its own side, ``num_nodes`` and ``area`` are
+            those of the senders, and layers give features of the receivers. They need ``self_interaction=False``.
 
     Raises:
         TypeError: If ``edge_index`` holds no integers or an angle is not floating point.
@@ -70,16 +73,19 @@ class GaugePlan(nn.Module):
         weight: str = "auto",
         basis: str = "hat",
         num_nodes: int | None = None,
+        num_targets: int | None = None,
     ) -> None:
         super().__init__()
         check_rings(rings, cutoff, basis)
         weight = resolve_weight(weight, area, cutoff)
         self.rings, self.cutoff, self.weight, self.basis = rings, cutoff, weight, basis
-        self.num_nodes = _check_input(edge_index, polar, transport, area, num_nodes)
+        self.num_nodes = _check_input(edge_index, polar, transport, area, num_nodes, num_targets)
+        self.is_bipartite = num_targets is not None
+        self.num_targets = self.num_nodes if num_targets is None else num_targets
         self.has_zero_radius = basis == "hat" and _has_zero(polar)
         r = polar[:, 0]
         inside = is_inside(r, cutoff, basis)
-        share = neighbour_weights(edge_index, inside.to(r.dtype), area, cutoff, weight, self.num_nodes)
+        share = neighbour_weights(edge_index, inside.to(r.dtype), area, cutoff, weight, self.num_targets)
         buffers = {
             "edge_index": edge_index.clone(),
             "angle": polar[:, 1].clone(),
@@ -127,14 +133,16 @@ class GaugePlan(nn.Module):
         transport = -self.transport if back else self.transport
         turn = transport - angle if self.ratio is None else transport
         edge_index = self.edge_index.flip(0) if back else self.edge_index
+        ends = self.num_nodes if back else self.num_targets
         if fused:
-            return fused_table(edge_index, self.num_nodes, angle, turn, self.radial, self.ratio)
-        return gauge_table(edge_index, self.num_nodes, angle, turn, self.radial, self.ratio, orders_in, orders_out)
+            return fused_table(edge_index, ends, angle, turn, self.radial, self.ratio)
+        return gauge_table(edge_index, ends, angle, turn, self.radial, self.ratio, orders_in, orders_out)
 
     def extra_repr(self) -> str:
         """Sizes and settings."""
+        nodes = f"{self.num_nodes} -> {self.num_targets}" if self.is_bipartite else self.num_nodes
         return (
-            f"nodes={self.num_nodes}, edges={self.num_edges}, rings={self.rings}, cutoff={self.cutoff}, "
+            f"nodes={nodes}, edges={self.num_edges}, rings={self.rings}, cutoff={self.cutoff}, "
             f"weight={self.weight!r}, basis={self.basis!r}"
         )
 
@@ -168,7 +176,7 @@ def resolve_weight(weight: str, area: Tensor | None, cutoff: float | None) -> st
 
 
 def neighbour_weights(
-    edge_index: Tensor, counts: Tensor, area: Tensor | None, cutoff: float | None, weight: str, num_nodes: int
+    edge_index: Tensor, counts: Tensor, area: Tensor | None, cutoff: float | None, weight: str, num_targets: int
 ) -> Tensor:
     """The weight of each edge, ``[E]``; ``counts`` is 1 for edges that count and 0 for others."""
     if weight == "sum":
@@ -182,19 +190,25 @@ def neighbour_weights(
     if weight == "integral":
         assert cutoff is not None, "resolve_weight lets nothing else through"
         return mass / (pi * cutoff**2)
-    total = mass.new_zeros(num_nodes).index_add(0, target, mass).index_select(0, target)
+    total = mass.new_zeros(num_targets).index_add(0, target, mass).index_select(0, target)
     return mass / torch.where(total > 0, total, torch.ones_like(total))  # neighbours without any area weigh nothing
 
 
 def _check_input(
-    edge_index: Tensor, polar: Tensor, transport: Tensor, area: Tensor | None, num_nodes: int | None
+    edge_index: Tensor,
+    polar: Tensor,
+    transport: Tensor,
+    area: Tensor | None,
+    num_nodes: int | None,
+    num_targets: int | None,
 ) -> int:
-    """Checks shapes, types and values; the number of nodes."""
+    """Checks shapes, types and values; the number of nodes that send."""
     check_edge_index(edge_index)
     if num_nodes is None:
-        num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        senders = edge_index if num_targets is None else edge_index[0]
+        num_nodes = int(senders.max()) + 1 if edge_index.numel() else 0
         num_nodes = area.size(0) if area is not None and area.dim() else num_nodes
-    check_edge_index(edge_index, num_nodes, num_nodes)
+    check_edge_index(edge_index, num_nodes, num_nodes if num_targets is None else num_targets)
     check_shape("polar", polar, edge_index.size(1), 2, hint=f"(r, angle) of each edge; {_HINT}")
     check_shape("transport", transport, edge_index.size(1), hint=f"one angle per edge; {_HINT}")
     named = {"polar": polar, "transport": transport}

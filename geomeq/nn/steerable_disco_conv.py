@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.groups._lasting import lasting
 from geomeq.spheres import Sampling
-from geomeq.spheres.graph import gauge_edges, tangent_frames
 
+from ._sphere_edges import spin_edges
 from .gauge_conv import GaugeConv, Types
 from .gauge_plan import GaugePlan, wide_dtype
 
@@ -123,10 +123,7 @@ class SteerableDiscoConv(nn.Module):
         """
         nodes = self.s.num_nodes
         check_shape("x", x, "...", nodes, self.conv.types_in.dim, hint=f"one row for each node of {self.s.kind}")
-        if self.s_out is None:
-            return self.conv(x, self.plan)  # type: ignore[no-any-return]
-        x = nn.functional.pad(x, (0, 0, 0, self.s_out.num_nodes))  # nodes of the output receive and do not send
-        return self.conv(x, self.plan)[..., nodes:, :]  # type: ignore[no-any-return]
+        return self.conv(x, self.plan)  # type: ignore[no-any-return]
 
     def _prepare(self) -> None:
         weight = self.conv.weight
@@ -161,44 +158,23 @@ class _Geometry:
     """Edges between two samplings in float64, and the plans made of them so far."""
 
     def __init__(self, s: Sampling, s_out: Sampling | None, cutoff: float) -> None:
-        self.cutoff = cutoff
-        pos = s.pos if s_out is None else torch.cat([s.pos, s_out.pos])
-        frame = tangent_frames(pos, "meridian")
-        found = gauge_edges(pos, frame, cutoff, None, loops=True, allow_isolated=s_out is not None)
-        self.area = s.area if s_out is None else torch.cat([s.area, s_out.area.new_zeros(s_out.num_nodes)])
-        if s_out is not None:  # from nodes of the input to nodes of the output
-            across = (found.edge_index[0] < s.num_nodes) & (found.edge_index[1] >= s.num_nodes)
-            found = type(found)(found.edge_index[:, across], found.polar[across], found.transport[across])
-            self._check(found.edge_index[1] - s.num_nodes, s, s_out)
-        self.edges = found
+        self.cutoff, self.area = cutoff, s.area
+        self.num_targets = None if s_out is None else s_out.num_nodes
+        self.edges = spin_edges(s, s_out, cutoff)
         self._made: dict[tuple[int, torch.dtype, torch.device], GaugePlan] = {}
-
-    def _check(self, target: Tensor, s: Sampling, s_out: Sampling) -> None:
-        empty = (torch.bincount(target, minlength=s_out.num_nodes) == 0).nonzero().flatten()
-        if empty.numel():
-            node = int(empty[0])
-            distance = 2 * torch.atan2((s.pos - s_out.pos[node]).norm(dim=1), (s.pos + s_out.pos[node]).norm(dim=1))
-            raise ValueError(
-                f"{len(empty)} of {s_out.num_nodes} nodes of {s_out} have no node of {s} within "
-                f"cutoff={self.cutoff:.6g}: the nearest to node {node} is {float(distance.min()):.6g} radians away; "
-                "take a larger cutoff"
-            )
 
     def plan(self, rings: int, dtype: torch.dtype, device: torch.device) -> GaugePlan:
         """The plan with so many radial profiles in one precision."""
         key = (rings, dtype, device)
         if key not in self._made:
-            edges, area = self.edges, self.area
             plan = lasting(GaugePlan)(
-                edges.edge_index,
-                edges.polar,
-                edges.transport,
-                area,
+                *self.edges,
+                self.area,
                 rings=rings,
                 cutoff=self.cutoff,
                 weight="integral",
                 basis="smooth",
-                num_nodes=len(area),
+                num_targets=self.num_targets,
             )
             self._made[key] = plan.to(device, dtype)
         return self._made[key]

@@ -8,7 +8,7 @@ import weakref
 import pytest
 import torch
 
-from geomeq.nn import GaugeConv, GaugePlan
+from geomeq.nn import GaugeAttention, GaugeConv, GaugePlan
 from geomeq.nn.gauge_plan import _PLANS
 from tests.nn._surfaces import random_surface
 
@@ -134,3 +134,27 @@ def test_bad_geometry_is_named():
         GaugePlan(edge_index, polar, transport, cutoff=1.0, weight="max")
     with pytest.raises(ValueError, match="area of the disc"):
         GaugePlan(edge_index, polar, transport, area, rings=1, weight="integral")
+
+
+def test_from_some_nodes_to_others():
+    """Every weight of neighbours, and nothing that needs the same nodes at both ends."""
+    edge_index, polar, transport, area = random_surface()
+    few = edge_index[1] < 5
+    there = (edge_index[:, few], polar[few], transport[few], area)
+    x = torch.randn(2, 12, 9, dtype=torch.float64)
+    for weight in ("mean", "area", "sum", "integral"):
+        settings = {"cutoff": 1.5, "weight": weight, "self_interaction": False}
+        conv = GaugeConv("3x0+3x1", "2x0+2x1", **settings).double()
+        plan = conv.plan(*there, num_targets=5)
+        assert "nodes=12 -> 5" in repr(plan)
+        wanted = conv(x, edge_index, polar, transport, area)[:, :5]
+        torch.testing.assert_close(conv(x, plan), wanted, atol=1e-13, rtol=0)
+        assert conv(x, conv.plan(*there, num_targets=7))[:, 5:].eq(conv.bias.new_zeros(6)).all()
+    with pytest.raises(ValueError, match="make the layer with self_interaction=False"):
+        GaugeConv("3x0+3x1", "2x0+2x1", cutoff=1.5, weight="integral").double()(x, plan)
+    plan = GaugePlan(*there, rings=2, cutoff=1.5, num_targets=5)
+    with pytest.raises(ValueError, match="attention needs one set of nodes"):
+        GaugeAttention("3x0+3x1", "2x0+2x1", rings=2, cutoff=1.5).double()(x, plan)
+    with pytest.raises(ValueError, match=r"target nodes 0\.\.4, but there are only 4 nodes"):
+        GaugePlan(*there, rings=2, cutoff=1.5, num_targets=4)
+    assert GaugePlan(*there[:3], rings=2, cutoff=1.5, num_targets=5).num_nodes == int(edge_index[0, few].max()) + 1

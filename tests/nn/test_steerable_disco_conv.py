@@ -73,6 +73,47 @@ def test_is_the_gauge_layer_on_the_graph_of_the_sphere():
     assert torch.equal(made.edge_index, graph.edge_index)
 
 
+def union_of_nodes(conv):
+    """The same layer on the nodes of both samplings, of which those of the output receive and do not send."""
+    s, s_out = conv.s, conv.s_out
+    both = spheres.scattered(torch.cat([s.pos, s_out.pos]), torch.cat([s.area, s_out.area]))
+    graph = spheres.sphere_graph(both, cutoff=conv.cutoff, loops=True, dtype=torch.float64)
+    across = (graph.edge_index[0] < s.num_nodes) & (graph.edge_index[1] >= s.num_nodes)
+    area = graph.area.where(torch.arange(both.num_nodes) < s.num_nodes, 0.0)
+    plain = GaugeConv(conv.conv.types_in, conv.conv.types_out, 3, conv.cutoff, "integral", "smooth", False).double()
+    plain.load_state_dict(conv.conv.state_dict())
+    plan = plain.plan(graph.edge_index[:, across], graph.polar[across], graph.transport[across], area)
+
+    def run(x):
+        return plain(torch.nn.functional.pad(x, (0, 0, 0, s_out.num_nodes)), plan)[..., s.num_nodes :, :]
+
+    return plain, run
+
+
+@pytest.mark.parametrize(("nside", "other"), [(4, 2), (2, 4), (2, 2)])
+@pytest.mark.parametrize("types", [("2x0+1x1", "3x0+2x1+1x2"), ("2x1+1x0+1x1", "1x2+2x0")])
+def test_between_samplings_it_is_the_layer_on_the_nodes_of_both(nside, other, types):
+    """Coincident nodes too, those of a sampling and its copy."""
+    s = spheres.healpix(nside)
+    s_out = spheres.healpix(other) if other != nside else spheres.scattered(s.pos, s.area)
+    conv = SteerableDiscoConv(types[0], types[1], s, 0.9, s_out).double()
+    assert (conv.plan.num_nodes, conv.plan.num_targets) == (s.num_nodes, s_out.num_nodes)
+    plain, union = union_of_nodes(conv)
+    x = normal(2, s.num_nodes, conv.conv.types_in.dim).requires_grad_()
+    toward = normal(2, s_out.num_nodes, conv.conv.types_out.dim, seed=1)
+    found, wanted = conv(x), union(x)
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
+    ours = torch.autograd.grad(found, [x, *conv.conv.parameters()], toward)
+    theirs = torch.autograd.grad(wanted, [x, *plain.parameters()], toward)
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-11, rtol=1e-12)
+    conv.conv.path = "edge"
+    torch.testing.assert_close(conv(x), wanted, atol=1e-12, rtol=0)
+    batched = torch.func.vmap(conv)(x)  # by the plain formula
+    torch.testing.assert_close(batched, wanted, atol=1e-12, rtol=0)
+    assert float((found - conv(x.flip(1))).detach().abs().max()) > 0.1
+
+
 def random_field(degree, seed=0):
     """A real function of degree below ``degree`` with a white spectrum, at any places."""
     rng = torch.Generator().manual_seed(seed)
@@ -143,6 +184,7 @@ def test_owns_and_shares_its_geometry():
 def test_gradients_reach_input_and_weights():
     conv = SteerableDiscoConv("1x0+1x1", "1x0+1x1", spheres.healpix(1), 1.5, spheres.icosphere(0), rings=2).double()
     assert torch.autograd.gradcheck(conv, (normal(12, 3).requires_grad_(),))
+    assert torch.autograd.gradgradcheck(conv, (normal(12, 3).requires_grad_(),))
     conv(normal(12, 3)).sum().backward()
     assert all(p.grad is not None for p in conv.parameters())
 
@@ -159,8 +201,8 @@ def test_compiles():
     [
         ({"s": 3}, TypeError, "s must be a spheres.Sampling, got int"),
         ({"cutoff": 7.0}, ValueError, "at most pi, got 7.0"),
-        ({"cutoff": 0.01}, ValueError, "nodes of .* have no node of .* the nearest to node"),
-        ({"s_out": None, "cutoff": 0.01}, ValueError, "have no neighbour within cutoff=0.01"),
+        ({"cutoff": 0.01}, ValueError, "caps of radius cutoff=0.01 hold no node of .* take a cutoff of more than 0.29"),
+        ({"s_out": None, "cutoff": 0.01}, ValueError, "48 of 48 nodes .* nearest to node 0 is 0.5.* larger cutoff$"),
         ({"self_interaction": True}, ValueError, "self_interaction needs the nodes"),
         ({"rings": 0}, ValueError, "rings must be"),
     ],
