@@ -16,6 +16,7 @@ from geomeq.datasets.land_sea import LandSea, land_mask, topography
 from geomeq.datasets.md import MD
 from geomeq.datasets.monthly_climate import MonthlyClimate
 from geomeq.datasets.nbody import NBody
+from geomeq.datasets.oc20 import OC20
 from geomeq.datasets.ocean_basins import OceanBasins
 from geomeq.datasets.oriented_textures import OrientedTextures
 from geomeq.datasets.panoramas import Panoramas, panorama
@@ -28,6 +29,7 @@ from geomeq.spheres.scores import weighted_f1, weighted_iou
 
 __all__ = [
     "MD",
+    "OC20",
     "QM9",
     "Bodies",
     "BundledFile",

@@ -48,5 +48,6 @@ def atom_energies(frames: Iterable[Data], energy: str = "energy") -> Tensor:
         raise ValueError(f"the {energy} of frame {bad} is {float(y[bad])}; remove the frame")
     length = 1 + max(int(z.max()) for z in numbers)
     counts = torch.stack([torch.bincount(z, minlength=length) for z in numbers]).double()
-    # pinv gives the shortest solution; elements that never occur have a column of zeros and get 0
-    return torch.linalg.pinv(counts) @ y
+    found, known = torch.zeros(length, dtype=torch.float64), counts.any(dim=0)
+    found[known] = torch.linalg.pinv(counts[:, known]) @ y  # the shortest solution
+    return found

@@ -81,6 +81,13 @@ BUNDLED = (
         _MD_SOURCE,
     ),
     BundledFile(
+        "slabs/slabs.npz",
+        "13d9f051997717efa8e4e53f63aa3df96ae7e545ee14d1d6a00714d4ae5aa4c1",
+        877_339,
+        "CC0 1.0",
+        "EMT, Jacobsen et al. (1996), doi:10.1016/0039-6028(96)00816-3; datasets/slabs/build.py with ase",
+    ),
+    BundledFile(
         "digits/digits.npz",
         "b3b9c8cc11d765ce4264d8748bf3edbafa5038d91c93cf713ddbd6ae8652b410",
         44_656,

@@ -22,7 +22,7 @@ RELAXATION, RATTLED, STRAINED = 0, 1, 2
 class Slabs(CachedDataset):
     r"""Periodic slab, adsorbate and fixed lower layers in the form of OC20: a toy, since the energies are EMT's.
 
-    Metals Cu, Ni, Pd, Ag, Pt, Au, Al and random alloys of two of them; facets 111, 100, 110, 211; 13 to 30 atoms;
+    Metals Cu, Ni, Pd, Ag, Pt, Au, Al and random alloys of two of them; facets 111, 100, 110, 211; 13 to 29 atoms;
     adsorbates H, C, N, O, OH, CO, NH, and in the last splits CH, NO, N2. Frames are steps of the relaxation from a bad
     start, structures moved at random, and such in a strained cell. Effective medium theory describes the metals fairly
     and the adsorbates crudely: use the set to test code and to compare models, not to learn chemistry.
