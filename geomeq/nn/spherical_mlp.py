@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from geomeq._checks import check_shape
 
 from ._gate import SILU_FACTOR
+from ._paths import Constant
+from ._rows import row_degrees
 from .sphere_grid import SphereGrid
 from .spherical_activations import SphericalGate
 from .spherical_linear import SphericalLinear
@@ -22,39 +24,68 @@ _SAMPLES = 1 << 21  # numbers of one slice of the grid: 8 MiB in float32
 class GatedMLP(nn.Module):
     r"""Linear, gate, linear: :math:`x' = V \, \mathrm{gate}(U x, G \, x_{00})`, exactly equivariant.
 
+    A gate alone never makes an invariant of a higher degree. With ``invariants=True`` the mean squares of every degree
+    and channel of :math:`h = U x` join the input of the gates and add to degree 0,
+
+    .. math:: q_{lc} = \frac{1}{2l+1} \sum_m h_{lm,c}^2, \qquad
+        x' = V \, \mathrm{gate}(h + \delta_{l0} A q, \; G \, [x_{00}, q]),
+
+    which tells an atom about angles between its neighbours within one layer.
+
     Args:
         channels: Channels of the input.
         hidden_channels: Channels in between.
         lmax: Highest degree.
         out_channels: Channels of the output, by default ``channels``.
+        invariants: See above.
 
     Example:
         >>> GatedMLP(8, 16, lmax=2)(torch.randn(5, 9, 8)).shape
         torch.Size([5, 9, 8])
 
-    Source: Fu et al. (2025), https://arxiv.org/abs/2502.12147 (the node-wise network of eSEN).
+    Source: Fu et al. (2025), https://arxiv.org/abs/2502.12147 (the node-wise network of eSEN, without the mean
+    squares).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, lmax: int, out_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden_channels: int,
+        lmax: int,
+        out_channels: int | None = None,
+        invariants: bool = False,
+    ) -> None:
         super().__init__()
-        self.gates = nn.Linear(channels, lmax * hidden_channels) if lmax else None
+        self.channels, self.hidden_channels, self.lmax = channels, hidden_channels, lmax
+        self.invariants = invariants and lmax > 0
         self.first = SphericalLinear(channels, hidden_channels, lmax)
         self.act = SphericalGate(lmax)
         self.second = SphericalLinear(hidden_channels, channels if out_channels is None else out_channels, lmax)
+        squares, gates = lmax * hidden_channels * self.invariants, lmax * hidden_channels
+        self.gates = nn.Linear(channels + squares, gates + hidden_channels * self.invariants) if lmax else None
+        degree = torch.tensor(row_degrees(lmax))
+        self._mean = Constant((F.one_hot(degree, lmax + 1)[:, 1:] / (2 * degree[:, None] + 1)).T.double())
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draws all weights again; unit variance stays."""
         if self.gates is not None:
-            _unit_variance_(self.gates)
+            unit_variance_(self.gates)
         self.first.reset_parameters()
         self.second.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``x`` ``[N, (lmax + 1)^2, channels]`` to ``[N, (lmax + 1)^2, out_channels]``."""
-        hidden = self.first(x)
-        gates = x.new_zeros(x.size(0), 0) if self.gates is None else self.gates(x[:, 0])
-        return self.second(self.act(hidden, gates))
+        h = self.first(x)
+        if self.gates is None:
+            return self.second(self.act(h, h.new_zeros(h.size(0), 0)))
+        if not self.invariants:
+            return self.second(self.act(h, self.gates(x[:, 0])))
+        squares = (self._mean.like(h) @ h.square()).flatten(1)
+        made = self.gates(torch.cat([x[:, 0], squares], dim=1))
+        gates, scalars = made.split([self.lmax * self.hidden_channels, self.hidden_channels], dim=1)
+        h = torch.cat([(h[:, 0] + scalars)[:, None] * 0.5**0.5, h[:, 1:]], dim=1)
+        return self.second(self.act(h, gates))
 
 
 class GridMLP(nn.Module):
@@ -111,7 +142,7 @@ class GridMLP(nn.Module):
     def reset_parameters(self) -> None:
         """Draws all weights again; unit variance of samples stays."""
         for layer in [*self.layers, *(self.scalar or ())]:
-            _unit_variance_(layer)
+            unit_variance_(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``x`` ``[N, (lmax + 1)^2, in]`` to ``[N, (lmax + 1)^2, out]``."""
@@ -144,19 +175,7 @@ def in_slices(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Te
     return torch.cat([function(part) for part in x.split(chunk)])
 
 
-def spherical_mlp(
-    channels: int, hidden_channels: int, lmax: int, kind: Literal["gate", "grid", "separable_grid"], **grid: int | None
-) -> GatedMLP | GridMLP:
-    """The network after each message of a model, by name."""
-    if kind == "gate":
-        return GatedMLP(channels, hidden_channels, lmax)
-    if kind not in ("grid", "separable_grid"):
-        raise ValueError(f"the network at the nodes must be 'gate', 'grid' or 'separable_grid', got {kind!r}")
-    widths = (channels, hidden_channels, hidden_channels, channels)
-    return GridMLP(widths, lmax, separable=kind == "separable_grid", **grid)
-
-
-def _unit_variance_(layer: nn.Linear) -> None:
+def unit_variance_(layer: nn.Linear) -> None:
     """Normal weights that keep the variance of independent inputs, no shift."""
     nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
     if layer.bias is not None:

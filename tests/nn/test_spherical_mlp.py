@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from geomeq.nn import GatedMLP, GridMLP, SphericalLinear
-from geomeq.nn.spherical_mlp import spherical_mlp
 from tests.harmonics.test_spherical import random_rotations
 from tests.nn._spherical import parity, turned
 
 BUILD = {
     "linear": lambda: SphericalLinear(4, 6, 2),
     "gate": lambda: GatedMLP(4, 8, 2, out_channels=6),
+    "invariants": lambda: GatedMLP(4, 8, 2, out_channels=6, invariants=True),
     "grid": lambda: GridMLP((4, 8, 8, 6), 2, nlat=20),
     "separable": lambda: GridMLP((4, 8, 6), 2, separable=True, nlat=20),
 }
@@ -22,7 +22,7 @@ def test_equivariance_under_rotations_and_reflections(name, dtype, tol):
     torch.manual_seed(1)
     layer, x = BUILD[name]().to(dtype), torch.randn(5, 9, 4, dtype=dtype)
     rotation = random_rotations(1)
-    tol = 1e-12 if dtype == torch.float64 and name in ("linear", "gate") else tol
+    tol = 1e-12 if dtype == torch.float64 and name in ("linear", "gate", "invariants") else tol
     torch.testing.assert_close(layer(turned(x, rotation)), turned(layer(x), rotation), atol=tol, rtol=tol)
     torch.testing.assert_close(layer(parity(x)), parity(layer(x)), atol=tol, rtol=tol)
     assert not torch.allclose(layer(turned(x, rotation)), layer(x), atol=1e-2)
@@ -68,18 +68,28 @@ def test_slices_change_nothing_and_hold_less():
     assert largest["sliced"] <= 10 * 9 * 8  # no samples among what is kept for the backward pass
 
 
-@pytest.mark.parametrize("kind", ["gate", "grid", "separable_grid"])
-def test_variance_stays_at_initialisation(kind):
+@pytest.mark.parametrize("name", BUILD)
+def test_variance_stays_at_initialisation(name):
     torch.manual_seed(0)
-    out = spherical_mlp(32, 64, 2, kind)(torch.randn(200, 9, 32))
+    wide = {
+        "linear": lambda: SphericalLinear(32, 64, 2),
+        "gate": lambda: GatedMLP(32, 64, 2),
+        "invariants": lambda: GatedMLP(32, 64, 2, invariants=True),
+        "grid": lambda: GridMLP((32, 64, 64, 32), 2),
+        "separable": lambda: GridMLP((32, 64, 32), 2, separable=True),
+    }
+    out = wide[name]()(torch.randn(200, 9, 32))
     assert 0.5 < out.square().mean().item() < 1.5
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_second_derivatives_no_nodes_and_a_new_draw(name):
-    layer = {"linear": lambda: SphericalLinear(1, 2, 1), "gate": lambda: GatedMLP(1, 2, 1)}.get(
-        name, lambda: GridMLP((1, 2, 1), 1, separable=name == "separable", nlat=2, nlon=3)
-    )()
+    small = {
+        "linear": lambda: SphericalLinear(1, 2, 1),
+        "gate": lambda: GatedMLP(1, 2, 1),
+        "invariants": lambda: GatedMLP(1, 2, 1, invariants=True),
+    }
+    layer = small.get(name, lambda: GridMLP((1, 2, 1), 1, separable=name == "separable", nlat=2, nlon=3))()
     layer = layer.double()
     x = torch.randn(1, 4, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(layer, x)
@@ -87,6 +97,14 @@ def test_second_derivatives_no_nodes_and_a_new_draw(name):
     before = layer(x)
     layer.reset_parameters()
     assert not torch.allclose(layer(x), before)
+
+
+def test_only_mean_squares_tell_degree_zero_about_higher_degrees():
+    x = torch.randn(3, 9, 4)
+    other = torch.cat([x[:, :1], torch.randn(3, 8, 4)], dim=1)
+    blind, seeing = GatedMLP(4, 8, 2), GatedMLP(4, 8, 2, invariants=True)
+    torch.testing.assert_close(blind(x)[:, 0], blind(other)[:, 0])
+    assert not torch.allclose(seeing(x)[:, 0], seeing(other)[:, 0], atol=1e-2)
 
 
 def test_degree_zero_only():
@@ -105,8 +123,6 @@ def test_bad_input():
         GridMLP((4, 4), 2)
     with pytest.raises(ValueError, match="chunk must be"):
         GridMLP((4, 4, 4), 2, chunk=0)
-    with pytest.raises(ValueError, match="must be 'gate', 'grid'"):
-        spherical_mlp(4, 4, 2, "mlp")
     with pytest.raises(ValueError, match="built for lmax=2"):
         GridMLP((4, 4, 4), 2)(torch.zeros(3, 4, 4))
     with pytest.raises(ValueError, match="built for lmax=2"):
