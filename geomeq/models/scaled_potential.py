@@ -15,7 +15,7 @@ class ScaledPotential(nn.Module):
 
     Args:
         model: Maps a ``Data`` or ``Batch`` to a dict with ``energy`` ``[B]``, ``forces`` ``[N, 3]`` and perhaps
-            ``stress`` ``[B, 3, 3]``: :class:`ESCN`, :class:`SCN` or :class:`Potential`.
+            ``stress`` ``[B, 3, 3]`` and ``energies`` ``[N]``: :class:`ESCN`, :class:`SCN` or :class:`Potential`.
         scale: In the unit of energy. The root mean square force of the training frames is a good choice.
         atom_energies: By atomic number, ``[Z_max + 1]``, see :func:`geomeq.datasets.atom_energies`; default: none.
 
@@ -53,13 +53,20 @@ class ScaledPotential(nn.Module):
             if name in out:
                 out[name] = out[name] * self.scale.to(out[name].dtype)
         out["energy"] = out["energy"].double() * self.scale
+        if "energies" in out:
+            out["energies"] = out["energies"].double() * self.scale
         if self.atom_energies is not None:
-            out["energy"] = out["energy"] + self.of_atoms(data, out["energy"].size(0))
+            own = self._of_atoms(data)
+            batch = data.get("batch")
+            batch = torch.zeros_like(data["z"]) if batch is None else batch
+            out["energy"] = out["energy"].index_add(0, batch, own)
+            if "energies" in out:
+                out["energies"] = out["energies"] + own
         return out
 
-    def of_atoms(self, data: Data, num_graphs: int) -> Tensor:
-        """The sum of the atom energies of each graph, ``[B]``, float64."""
-        z, batch = data.get("z"), data.get("batch")
+    def _of_atoms(self, data: Data) -> Tensor:
+        """The energy of each atom, ``[N]``, float64."""
+        z = data.get("z")
         table = self.atom_energies
         assert table is not None
         if z is None:
@@ -69,8 +76,7 @@ class ScaledPotential(nn.Module):
                 f"no atom energy for atomic number {int(z.max())}: the table ends at {table.numel() - 1}; fit it on "
                 "frames that have the element"
             )
-        batch = torch.zeros_like(z) if batch is None else batch
-        return table.new_zeros(num_graphs).index_add(0, batch, table[z])
+        return table[z]
 
     def _apply(self, *args: object, **kwargs: object) -> "ScaledPotential":
         """Keeps scale and atom energies in float64 through ``model.float()`` and ``model.half()``."""

@@ -21,7 +21,7 @@ class Springs(nn.Module):
         graphs = 1 if data.get("batch") is None else int(data.batch.max()) + 1
         batch = torch.zeros(len(pos), dtype=torch.long) if data.get("batch") is None else data.batch
         total = energy.new_zeros(graphs).index_add(0, batch, energy)
-        return {"energy": total, "forces": -self.weight * pos, "stress": torch.ones(graphs, 3, 3)}
+        return {"energies": energy, "energy": total, "forces": -self.weight * pos, "stress": torch.ones(graphs, 3, 3)}
 
 
 def atoms(*z):
@@ -36,6 +36,7 @@ def test_outputs_are_scaled_and_atoms_added():
     torch.testing.assert_close(found["energy"], 2.5 * plain["energy"].double() + torch.tensor([-21.0, 5.0]).double())
     torch.testing.assert_close(found["forces"], 2.5 * plain["forces"])
     torch.testing.assert_close(found["stress"], 2.5 * plain["stress"])
+    torch.testing.assert_close(found["energies"], 2.5 * plain["energies"].double() + table[batch.z].double())
     assert plain["forces"].dtype == found["forces"].dtype
 
 
