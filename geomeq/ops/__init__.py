@@ -1,6 +1,7 @@
 """The few kernels that decide the speed: stencils over neighbours and reductions over segments."""
 
 from geomeq.ops.chebyshev import chebyshev
+from geomeq.ops.edge_rotation import EdgeLayout, EdgeRotation
 from geomeq.ops.laplacian import rescaled_laplacian
 from geomeq.ops.ring_conv import RingFilters, ring_conv, ring_conv_transpose
 from geomeq.ops.row_map import RowMap
@@ -12,6 +13,8 @@ from geomeq.ops.taps import taps_linear, taps_transposed
 from geomeq.ops.typed import TypedPattern, typed_linear
 
 __all__ = [
+    "EdgeLayout",
+    "EdgeRotation",
     "RingFilters",
     "RowMap",
     "SparseOperator",
