@@ -223,7 +223,7 @@ def _read(atoms: "Atoms", name: str, keys: Mapping[str, str], named: bool) -> An
         return _read_fixed(atoms, named)
     if not (named or atoms.has(_ARRAYS[name])):
         return None
-    value = getattr(atoms, f"get_{_ARRAYS[name]}")()
+    value = atoms.get_initial_magnetic_moments() if name == "magmoms" else getattr(atoms, f"get_{_ARRAYS[name]}")()
     return torch.from_numpy(value.astype(np.int64)) if name == "tags" else value
 
 

@@ -76,6 +76,7 @@ class GeomeqCalculator:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "GeomeqCalculator":
         """Makes an object that is a calculator of ASE too, which is loaded only now."""
+        require_ase()
         public: Any = cls
         return object.__new__(_with_ase(public))
 
@@ -186,7 +187,6 @@ class GeomeqCalculator:
 @functools.cache
 def _with_ase(cls: Any) -> Any:
     """The class as a subclass of ASE's ``Calculator``."""
-    require_ase()
     from ase.calculators.calculator import Calculator
 
     if issubclass(cls, Calculator):
