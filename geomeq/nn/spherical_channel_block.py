@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.harmonics import edge_wigner, polynomial_envelope
 from geomeq.harmonics.attributes import edge_length
+from geomeq.ops.edge_rotation import EdgeLayout
 
 from ._channel_graph import ChannelPart, near_rank, random_angles, rolled
 from ._channel_grid import GridAggregation
@@ -178,7 +179,7 @@ class SphericalChannelBlock(nn.Module):
         edge_vec: Tensor,
         num_nodes: int,
         *,
-        wigner: Sequence[Tensor] | None = None,
+        wigner: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> ChannelGeometry:
         """What blocks of the same settings can share about a graph.
@@ -187,8 +188,8 @@ class SphericalChannelBlock(nn.Module):
             edge_index: Source and target, ``[2, E]``, sorted by target.
             edge_vec: From target to source, ``[E, 3]``, differentiable.
             num_nodes: ``N``.
-            wigner: Rows of the Wigner blocks of the edges, if they are there already: per degree
-                ``[E, 2 min(l, mmax) + 1, 2l + 1]``.
+            wigner: Wigner rows of the edges, if they are there already, as :func:`~geomeq.harmonics.edge_wigner` or
+                the transform ``EdgeFrames`` makes them, ``[E, T]``.
             generator: From which ``roll="random"`` draws, in training.
 
         Raises:
@@ -198,7 +199,11 @@ class SphericalChannelBlock(nn.Module):
         check_shape("edge_vec", edge_vec, edge_index.size(1), 3)
         length = edge_length(edge_vec)[:, 0]
         _check_edges(edge_index, edge_vec, length)
-        blocks = _rows(edge_wigner(edge_vec, self.lmax), self.mmax) if wigner is None else list(wigner)
+        layout = EdgeLayout(self.lmax, self.mmax)
+        if wigner is None:
+            wigner = edge_wigner(edge_vec, self.lmax, self.mmax)
+        check_shape("wigner", wigner, edge_index.size(1), layout.num_values, hint="as EdgeFrames writes it")
+        blocks = layout.blocks(wigner)
         if self.roll == "random" and self.training:
             blocks = rolled(blocks, random_angles(length.numel(), generator, length))
         weight = None if self.envelope is None else polynomial_envelope(length, self.cutoff, self.envelope)
@@ -323,15 +328,3 @@ def _check_edges(edge_index: Tensor, edge_vec: Tensor, length: Tensor) -> None:
             f"edge {edge} from node {source} to node {target} has no direction: the atoms lie at the same place; "
             "remove one of them"
         )
-
-
-def _rows(blocks: Sequence[Tensor], mmax: int) -> list[Tensor]:
-    """The rows of order up to ``mmax`` of full Wigner blocks."""
-    return [b[:, degree - min(degree, mmax) : degree + min(degree, mmax) + 1] for degree, b in enumerate(blocks)]
-
-
-def _gaussians(length: Tensor, cutoff: float, count: int, width: float) -> Tensor:
-    """Gaussians on ``[0, cutoff]``, ``width`` spacings wide, ``[E, count]``."""
-    centre = torch.linspace(0, cutoff, count, dtype=length.dtype, device=length.device)
-    step = cutoff / max(1, count - 1) * width
-    return torch.exp(-0.5 * ((length[:, None] - centre) / step).square())
