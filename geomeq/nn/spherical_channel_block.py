@@ -328,3 +328,10 @@ def _check_edges(edge_index: Tensor, edge_vec: Tensor, length: Tensor) -> None:
             f"edge {edge} from node {source} to node {target} has no direction: the atoms lie at the same place; "
             "remove one of them"
         )
+
+
+def _gaussians(length: Tensor, cutoff: float, count: int, width: float) -> Tensor:
+    """Gaussians on ``[0, cutoff]``, ``width`` spacings wide, ``[E, count]``."""
+    centre = torch.linspace(0, cutoff, count, dtype=length.dtype, device=length.device)
+    step = cutoff / max(1, count - 1) * width
+    return torch.exp(-0.5 * ((length[:, None] - centre) / step).square())
