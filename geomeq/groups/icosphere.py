@@ -30,7 +30,7 @@ class Icosphere:
     def area(self) -> Tensor:
         """Solid angle of each vertex, ``[V]``: a third of its spherical triangles; the sum is 4 pi."""
         share = spherical_area(self.pos[self.face[0]], self.pos[self.face[1]], self.pos[self.face[2]]) / 3
-        return torch.zeros(len(self.pos), dtype=share.dtype).index_add_(0, self.face.flatten(), share.repeat(3))
+        return share.new_zeros(len(self.pos)).index_add_(0, self.face.flatten(), share.repeat(3))
 
     @property
     def edge(self) -> Tensor:
@@ -62,8 +62,9 @@ def icosphere(level: int) -> Icosphere:
     """
     if not isinstance(level, int) or isinstance(level, bool) or level < 0:
         raise ValueError(f"level must be an integer from 0, got {level!r}")
-    pos, face, parents = _build(level)
-    return Icosphere(pos.clone(), face.clone(), parents.clone(), level)
+    with torch.device("cpu"):  # whatever the default is
+        pos, face, parents = _build(level)
+        return Icosphere(pos.clone(), face.clone(), parents.clone(), level)
 
 
 def icosphere_level(name: str, size: int | Sequence[int]) -> int:

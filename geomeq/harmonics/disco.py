@@ -258,7 +258,7 @@ def disco_geometry(
     key = (source.key, target.key, float(cutoff), basis, filters.kernel_shape, norm, transposed)
     found = _KEPT.get(key)
     if found is None:
-        found = DiscoGeometry(source, target, filters, norm, transposed, cutoff)
+        found = lasting(DiscoGeometry)(source, target, filters, norm, transposed, cutoff)
         _KEPT[key] = found
     return found
 

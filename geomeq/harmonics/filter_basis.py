@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_shape
+from ..groups._lasting import lasting
 
 KernelShape = int | tuple[int, ...]
 
@@ -131,4 +132,4 @@ def filter_basis(name: str, kernel_shape: KernelShape | Sequence[int], cutoff: f
 
     if name not in FILTER_BASES:
         raise ValueError(f"basis must be one of {', '.join(FILTER_BASES)}, got {name!r}")
-    return FILTER_BASES[name](kernel_shape, cutoff)
+    return lasting(FILTER_BASES[name])(kernel_shape, cutoff)

@@ -79,7 +79,7 @@ def random_coefficients(
     fields = (batch or 1) * (num_fields or 1)
     parts = []
     for degree, power in enumerate(spectrum.double()):
-        normal = torch.randn(2 * degree + 1, fields, generator=generator, dtype=torch.float64)
+        normal = torch.randn(2 * degree + 1, fields, generator=generator, dtype=torch.float64, device="cpu")
         parts.append(normal.to(power.device) * power.sqrt())
     c = torch.cat(parts)
     if batch is not None:

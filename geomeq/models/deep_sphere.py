@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.groups._lasting import lasting
 from geomeq.nn import ChebConv, global_pool
 from geomeq.nn._operator_holder import OperatorHolder
 from geomeq.nn._sphere_edges import edges_between
@@ -102,8 +103,8 @@ class DeepSphere(nn.Module):
         )
         self.pools, self.unpools, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for (fine, coarse), (few, many) in zip(pairwise(samplings), pairwise(widths), strict=True):
-            parent = parents(fine, coarse)
-            table, mask = clusters(parent, coarse.num_nodes)
+            parent = lasting(parents)(fine, coarse)
+            table, mask = lasting(clusters)(parent, coarse.num_nodes)
             self.pools.append(TablePool(table, None if bool(mask.all()) else mask, config.pool, fine.num_nodes))
             if config.task == "node":
                 self.unpools.append(TableUnpool(parent, coarse.num_nodes))

@@ -43,14 +43,15 @@ def cubed(n: int) -> Sampling:
     Source: Ronchi, Iacono and Paolucci (1996), https://doi.org/10.1006/jcph.1996.0047
     """
     check_count("n", n, 1)
-    edge = (math.pi / 2 * (torch.arange(n + 1, dtype=torch.float64) / n - 0.5)).tan()
-    middle = (math.pi / 2 * ((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5)).tan()
-    down, right = torch.meshgrid(middle, middle, indexing="ij")
-    local = torch.stack([torch.ones_like(down), right, down], dim=-1).flatten(0, 1)
-    pos = torch.einsum("pa,fad->fpd", local / local.norm(dim=1, keepdim=True), FACES)
-    corner = _solid_angle(edge[:, None], edge[None])
-    area = corner[1:, 1:] - corner[1:, :-1] - corner[:-1, 1:] + corner[:-1, :-1]
-    return Sampling("cubed", pos.flatten(0, 1), area.flatten().repeat(6))
+    with torch.device("cpu"):  # whatever the default is
+        edge = (math.pi / 2 * (torch.arange(n + 1, dtype=torch.float64) / n - 0.5)).tan()
+        middle = (math.pi / 2 * ((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5)).tan()
+        down, right = torch.meshgrid(middle, middle, indexing="ij")
+        local = torch.stack([torch.ones_like(down), right, down], dim=-1).flatten(0, 1)
+        pos = torch.einsum("pa,fad->fpd", local / local.norm(dim=1, keepdim=True), FACES)
+        corner = _solid_angle(edge[:, None], edge[None])
+        area = corner[1:, 1:] - corner[1:, :-1] - corner[:-1, 1:] + corner[:-1, :-1]
+        return Sampling("cubed", pos.flatten(0, 1), area.flatten().repeat(6))
 
 
 def _solid_angle(x: Tensor, y: Tensor) -> Tensor:

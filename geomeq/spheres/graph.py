@@ -102,7 +102,7 @@ def tangent_frames(pos: Tensor, frames: Literal["meridian", "random"], seed: int
     frame = sphere_frame(pos).transpose(1, 2)
     if frames == "meridian":
         return frame
-    turn = torch.rand(len(pos), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    turn = torch.rand(len(pos), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
     cos, sin = (2 * math.pi * turn).cos()[:, None], (2 * math.pi * turn).sin()[:, None]
     e1, e2, normal = frame.unbind(1)
     return torch.stack([cos * e1 + sin * e2, cos * e2 - sin * e1, normal], dim=1)
@@ -176,7 +176,7 @@ def _check_neighbours(pos: Tensor, edge_index: Tensor, batch: Tensor | None, cut
     if alone.numel() == 0:
         return
     node = int(alone[0])
-    others = torch.ones(len(pos), dtype=torch.bool) if batch is None else batch == batch[node]
+    others = torch.ones(len(pos), dtype=torch.bool, device=pos.device) if batch is None else batch == batch[node]
     distance = 2 * torch.asin(((pos[others] - pos[node]).norm(dim=1) / 2).clamp(max=1))
     nearest = float(distance[distance > 1e-6].min()) if bool((distance > 1e-6).any()) else math.inf
     raise ValueError(
@@ -187,7 +187,7 @@ def _check_neighbours(pos: Tensor, edge_index: Tensor, batch: Tensor | None, cut
 
 def _coincident(pos: Tensor, batch: Tensor | None, same: float) -> Tensor:
     """Pairs at the same place, ``[2, P]``: each node with itself and with its copies."""
-    loop = torch.arange(len(pos)).expand(2, -1)
+    loop = torch.arange(len(pos), device=pos.device).expand(2, -1)
     return torch.cat([edges_within(pos, same, batch, 0.0), loop], dim=1)
 
 

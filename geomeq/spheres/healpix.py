@@ -44,24 +44,25 @@ def healpix(nside: int, weights: Literal["equal", "ring"] = "equal") -> Sampling
             f"nested HEALPix needs a power of 2 as nside, got {nside}; the next ones are "
             f"{1 << nside.bit_length() - 1} and {1 << nside.bit_length()}"
         )
-    pixel = torch.arange(12 * nside**2)
-    face, within = pixel // nside**2, pixel % nside**2
-    x, y = _even_bits(within, nside), _even_bits(within >> 1, nside)  # towards north-east and north-west
-    ring = torch.tensor(_RING_OF_FACE)[face] * nside - x - y - 1  # 1 to 4 nside - 1, from the north
-    quarter = torch.minimum(ring, 4 * nside - ring).clamp(max=nside).double()  # of the pixels of a ring
-    phi = math.pi / 4 * (torch.tensor(_LONGITUDE_OF_FACE)[face] + (x - y) / quarter)
-    cap = quarter**2 / (3 * nside**2)  # 1 - |z| in the polar caps
-    polar = quarter < nside
-    z = torch.where(
-        polar, torch.where(ring < 2 * nside, 1 - cap, cap - 1), (2 * nside - ring).double() * 2 / (3 * nside)
-    )
-    sin = torch.where(polar, cap * (2 - cap), 1 - z.square()).sqrt()  # no digits lost near the poles
-    pos = torch.stack([sin * phi.cos(), sin * phi.sin(), z], dim=-1)
-    rings = _rings(ring, phi, pos)
-    area = torch.full((len(pixel),), 4 * math.pi / len(pixel), dtype=torch.float64)
-    if weights == "ring":
-        area[rings.node] *= _ring_weights(rings, 3 * nside).repeat_interleave(rings.count)
-    return Sampling("healpix", pos, area, None, rings)
+    with torch.device("cpu"):  # whatever the default is
+        pixel = torch.arange(12 * nside**2)
+        face, within = pixel // nside**2, pixel % nside**2
+        x, y = _even_bits(within, nside), _even_bits(within >> 1, nside)  # towards north-east and north-west
+        ring = torch.tensor(_RING_OF_FACE)[face] * nside - x - y - 1  # 1 to 4 nside - 1, from the north
+        quarter = torch.minimum(ring, 4 * nside - ring).clamp(max=nside).double()  # of the pixels of a ring
+        phi = math.pi / 4 * (torch.tensor(_LONGITUDE_OF_FACE)[face] + (x - y) / quarter)
+        cap = quarter**2 / (3 * nside**2)  # 1 - |z| in the polar caps
+        polar = quarter < nside
+        z = torch.where(
+            polar, torch.where(ring < 2 * nside, 1 - cap, cap - 1), (2 * nside - ring).double() * 2 / (3 * nside)
+        )
+        sin = torch.where(polar, cap * (2 - cap), 1 - z.square()).sqrt()  # no digits lost near the poles
+        pos = torch.stack([sin * phi.cos(), sin * phi.sin(), z], dim=-1)
+        rings = _rings(ring, phi, pos)
+        area = torch.full((len(pixel),), 4 * math.pi / len(pixel), dtype=torch.float64)
+        if weights == "ring":
+            area[rings.node] *= _ring_weights(rings, 3 * nside).repeat_interleave(rings.count)
+        return Sampling("healpix", pos, area, None, rings)
 
 
 def _even_bits(number: Tensor, nside: int) -> Tensor:

@@ -143,12 +143,12 @@ def healpix_halo(nside: int, hops: int = 1) -> Tensor:
     if hops > nside:
         raise ValueError(f"a window of {hops} hops is larger than a face with nside={nside}; use hops <= {nside}")
     side, inside = nside + 2 * hops, slice(hops, hops + nside)
-    out = torch.empty(12, side, side, dtype=torch.int64)
+    out = torch.empty(12, side, side, dtype=torch.int64, device="cpu")
     out[:, inside, inside] = face_order(nside).view(12, nside, nside)
-    edge = torch.ones(side, side, dtype=torch.bool)
+    edge = torch.ones(side, side, dtype=torch.bool, device="cpu")
     edge[inside, inside] = False
     y, x = edge.nonzero().T  # the formulas are run on the border only
-    out[:, y, x] = healpix_beyond(nside, torch.arange(12)[:, None], x - hops, y - hops)
+    out[:, y, x] = healpix_beyond(nside, torch.arange(12, device="cpu")[:, None], x - hops, y - hops)
     return out
 
 
@@ -171,7 +171,7 @@ def healpix_taps(nside: int, hops: int = 1, pixel: Tensor | None = None) -> Tens
     check_count("hops", hops, 0)
     if hops > nside:
         raise ValueError(f"a window of {hops} hops is larger than a face with nside={nside}; use hops <= {nside}")
-    step = torch.arange(-hops, hops + 1, device=None if pixel is None else pixel.device)
+    step = torch.arange(-hops, hops + 1, device="cpu" if pixel is None else pixel.device)
     dy, dx = (d.flatten() for d in torch.meshgrid(step, step, indexing="ij"))
     return _window(nside, pixel, dx, dy, hops)
 
@@ -196,7 +196,7 @@ def healpix_neighbours(nside: int, pixel: Tensor | None = None) -> Tensor:
         tensor([17, 19,  2,  3,  1, 23, 22, 35])
     """
     check_nside(nside)
-    dx, dy = torch.tensor(NEIGHBOUR_STEPS, device=None if pixel is None else pixel.device).T
+    dx, dy = torch.tensor(NEIGHBOUR_STEPS, device="cpu" if pixel is None else pixel.device).T
     return _window(nside, pixel, dx, dy, 1)
 
 
@@ -270,8 +270,8 @@ def face_order(nside: int) -> Tensor:
         tensor([0, 1, 4, 5, 2, 3, 6, 7])
     """
     check_nside(nside)
-    side = torch.arange(nside)
-    return healpix_nested(nside, torch.arange(12)[:, None, None], side, side[:, None]).flatten()
+    side = torch.arange(nside, device="cpu")
+    return healpix_nested(nside, torch.arange(12, device="cpu")[:, None, None], side, side[:, None]).flatten()
 
 
 def face_place(nside: int) -> Tensor:
@@ -377,7 +377,7 @@ def _side(nside: int, x: Tensor, y: Tensor) -> Tensor:
 def _pixels(nside: int, pixel: Tensor | None) -> Tensor:
     check_nside(nside)
     if pixel is None:
-        return torch.arange(12 * nside**2)
+        return torch.arange(12 * nside**2, device="cpu")
     if pixel.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"pixel must hold integers (torch.long), got {pixel.dtype}")
     if pixel.numel() and not (int(pixel.min()) >= 0 and int(pixel.max()) < 12 * nside**2):
@@ -397,5 +397,5 @@ def _spread_bits(number: Tensor, nside: int) -> Tensor:
 
 def _inverse(order: Tensor) -> Tensor:
     out = torch.empty_like(order)
-    out[order] = torch.arange(len(order))
+    out[order] = torch.arange(len(order), device=order.device)
     return out

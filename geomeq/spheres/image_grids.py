@@ -33,16 +33,19 @@ def equirectangular(height: int, width: int | None = None, lon_start: float = -m
     check_count("width", width, 1)
     if not math.isfinite(lon_start):
         raise ValueError(f"lon_start is a longitude in radians, got {lon_start}")
-    theta = math.pi / height * (torch.arange(height, dtype=torch.float64) + 0.5)
-    step = 2 * math.pi / width
-    phi = lon_start + step * (torch.arange(width, dtype=torch.float64) + 0.5)
-    sin = theta.sin()[:, None]
-    pos = torch.stack([sin * phi.cos(), sin * phi.sin(), theta.cos()[:, None].expand(height, width)], dim=-1)
-    band = 2 * theta.sin() * math.sin(math.pi / (2 * height))  # cosine at the upper minus at the lower edge of a row
-    area = (band * (4 * math.pi / band.sum() / width)).repeat_interleave(width)
-    start = torch.full((height,), float(phi[0]), dtype=torch.float64)
-    rings = Rings(theta, torch.full((height,), width), start, torch.arange(height * width))
-    return Sampling("equirectangular", pos.flatten(0, 1), area, None, rings)
+    with torch.device("cpu"):  # whatever the default is
+        theta = math.pi / height * (torch.arange(height, dtype=torch.float64) + 0.5)
+        step = 2 * math.pi / width
+        phi = lon_start + step * (torch.arange(width, dtype=torch.float64) + 0.5)
+        sin = theta.sin()[:, None]
+        pos = torch.stack([sin * phi.cos(), sin * phi.sin(), theta.cos()[:, None].expand(height, width)], dim=-1)
+        band = (
+            2 * theta.sin() * math.sin(math.pi / (2 * height))
+        )  # cosine at the upper minus at the lower edge of a row
+        area = (band * (4 * math.pi / band.sum() / width)).repeat_interleave(width)
+        start = torch.full((height,), float(phi[0]), dtype=torch.float64)
+        rings = Rings(theta, torch.full((height,), width), start, torch.arange(height * width))
+        return Sampling("equirectangular", pos.flatten(0, 1), area, None, rings)
 
 
 def cubemap(size: int) -> Sampling:
@@ -64,16 +67,18 @@ def cubemap(size: int) -> Sampling:
         Sampling('cubemap', num_nodes=1536)
     """
     check_count("size", size, 1)
-    edge = 2 * torch.arange(size + 1, dtype=torch.float64) / size - 1
-    corner = _solid_angle(edge[:, None], edge[None])
-    area = corner[1:, 1:] - corner[1:, :-1] - corner[:-1, 1:] + corner[:-1, :-1]
-    return Sampling("cubemap", _cube_directions(size), area.flatten().repeat(6))
+    with torch.device("cpu"):  # whatever the default is
+        edge = 2 * torch.arange(size + 1, dtype=torch.float64) / size - 1
+        corner = _solid_angle(edge[:, None], edge[None])
+        area = corner[1:, 1:] - corner[1:, :-1] - corner[:-1, 1:] + corner[:-1, :-1]
+        return Sampling("cubemap", _cube_directions(size), area.flatten().repeat(6))
 
 
 def _cube_directions(size: int) -> Tensor:
     """Unit vectors to the pixels, ``[6 size^2, 3]``."""
-    middle = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
-    down, right = torch.meshgrid(middle, middle, indexing="ij")
-    local = torch.stack([torch.ones_like(down), right, down], dim=-1).flatten(0, 1)
-    local = local / local.norm(dim=1, keepdim=True)
-    return torch.einsum("pa,fad->fpd", local, FACES).flatten(0, 1)
+    with torch.device("cpu"):  # whatever the default is
+        middle = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
+        down, right = torch.meshgrid(middle, middle, indexing="ij")
+        local = torch.stack([torch.ones_like(down), right, down], dim=-1).flatten(0, 1)
+        local = local / local.norm(dim=1, keepdim=True)
+        return torch.einsum("pa,fad->fpd", local, FACES).flatten(0, 1)

@@ -85,7 +85,7 @@ def order_by_azimuth(pos: Tensor, edge_index: Tensor, degree: int | None = None)
     if largest > places:
         raise ValueError(f"a node has {largest} neighbours, more than degree={places}")
     first = count.cumsum(0) - count
-    out = torch.full((len(pos), places), -1)
+    out = torch.full((len(pos), places), -1, device=pos.device)
     for have in count.unique().tolist():
         if have == 0:
             continue
@@ -95,7 +95,7 @@ def order_by_azimuth(pos: Tensor, edge_index: Tensor, degree: int | None = None)
                 "every node to about as many others"
             )
         node = (count == have).nonzero()[:, 0]
-        edges = order[first[node][:, None] + torch.arange(have)]
+        edges = order[first[node][:, None] + torch.arange(have, device=order.device)]
         out[node] = _place(azimuth[edges], source[edges], places)
     return out
 
@@ -126,13 +126,13 @@ def ordered_edges(table: Tensor) -> tuple[Tensor, Tensor]:
 def _place(azimuth: Tensor, source: Tensor, places: int) -> Tensor:
     """Neighbours ``[n, d]``, clockwise, into places ``[n, K]``: the best of all ways that keep their cyclic order."""
     have = source.size(1)
-    best = torch.full((len(source),), float("inf"), dtype=azimuth.dtype)
-    out = torch.full((len(source), places), -1)
+    best = torch.full((len(source),), float("inf"), dtype=azimuth.dtype, device=azimuth.device)
+    out = torch.full((len(source), places), -1, device=source.device)
     for turn in range(have):
         turned, angle = source.roll(turn, dims=1), azimuth.roll(turn, dims=1)
         for chosen in combinations(range(places), have):
-            slot = torch.tensor(chosen)
-            apart = torch.remainder(angle + 2 * pi * (slot + 1) / places + pi, 2 * pi) - pi
+            slot = torch.tensor(chosen, device=source.device)
+            apart = torch.remainder(angle + 2 * pi * (slot + 1).to(angle.dtype) / places + pi, 2 * pi) - pi
             cost = apart.square().sum(dim=1)
             better = cost < best - 1e-9  # ties go to the first way, whatever the rounding
             best = torch.where(better, cost, best)
@@ -144,33 +144,35 @@ def _place(azimuth: Tensor, source: Tensor, places: int) -> Tensor:
 
 def _grid_neighbours(nlat: int, nlon: int, north: bool, south: bool) -> Tensor:
     """Of a table of latitude and longitude; ``north`` and ``south``: whether the outer rows are the poles."""
-    row, column = torch.arange(nlat)[:, None, None], torch.arange(nlon)[:, None]
-    down = torch.tensor([1, 0, -1, -1, -1, 0, 1, 1])  # SW, W, NW, N, NE, E, SE, S
-    right = torch.tensor([-1, -1, -1, 0, 1, 1, 1, 0])
-    r, c = torch.broadcast_tensors(row + down, column + right)
-    over = (r < 0) | (r >= nlat)
-    missing = over & (nlon % 2 == 1) | (r < 0) & north | (r >= nlat) & south
-    c = torch.where(over, c + nlon // 2, c) % nlon
-    r = torch.where(r < 0, -1 - r, torch.where(r >= nlat, 2 * nlat - 1 - r, r))
-    return torch.where(missing, -1, r * nlon + c).flatten(0, 1)
+    with torch.device("cpu"):  # whatever the default is
+        row, column = torch.arange(nlat)[:, None, None], torch.arange(nlon)[:, None]
+        down = torch.tensor([1, 0, -1, -1, -1, 0, 1, 1])  # SW, W, NW, N, NE, E, SE, S
+        right = torch.tensor([-1, -1, -1, 0, 1, 1, 1, 0])
+        r, c = torch.broadcast_tensors(row + down, column + right)
+        over = (r < 0) | (r >= nlat)
+        missing = over & (nlon % 2 == 1) | (r < 0) & north | (r >= nlat) & south
+        c = torch.where(over, c + nlon // 2, c) % nlon
+        r = torch.where(r < 0, -1 - r, torch.where(r >= nlat, 2 * nlat - 1 - r, r))
+        return torch.where(missing, -1, r * nlon + c).flatten(0, 1)
 
 
 def _cubed_neighbours(n: int) -> Tensor:
     """Of the cells of the cubed sphere, in no order: over an edge of the cube, and along it."""
-    halo = torch.full((6, n + 2, n + 2), -1)
-    halo[:, 1:-1, 1:-1] = torch.arange(6 * n * n).view(6, n, n)
-    middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1
-    out = torch.ones_like(middle)
-    for across, cells in (
-        ((-out, middle), (slice(None), 0, slice(1, -1))),
-        ((out, middle), (slice(None), -1, slice(1, -1))),
-        ((middle, -out), (slice(None), slice(1, -1), 0)),
-        ((middle, out), (slice(None), slice(1, -1), -1)),
-    ):
-        halo[cells] = _beside_edge(n, *across)
-    step = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
-    near = [halo[:, down : down + n, right : right + n] for down, right in step]
-    return torch.stack(near, dim=-1).flatten(0, 2)
+    with torch.device("cpu"):  # whatever the default is
+        halo = torch.full((6, n + 2, n + 2), -1)
+        halo[:, 1:-1, 1:-1] = torch.arange(6 * n * n).view(6, n, n)
+        middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1
+        out = torch.ones_like(middle)
+        for across, cells in (
+            ((-out, middle), (slice(None), 0, slice(1, -1))),
+            ((out, middle), (slice(None), -1, slice(1, -1))),
+            ((middle, -out), (slice(None), slice(1, -1), 0)),
+            ((middle, out), (slice(None), slice(1, -1), -1)),
+        ):
+            halo[cells] = _beside_edge(n, *across)
+        step = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
+        near = [halo[:, down : down + n, right : right + n] for down, right in step]
+        return torch.stack(near, dim=-1).flatten(0, 2)
 
 
 def _beside_edge(n: int, down: Tensor, right: Tensor) -> Tensor:
@@ -179,7 +181,7 @@ def _beside_edge(n: int, down: Tensor, right: Tensor) -> Tensor:
     point = torch.einsum("an,fad->fnd", edge, FACES)
     normal = FACES[:, 0]
     lean = torch.einsum("fnd,gd->fng", point, normal)
-    lean[torch.arange(6), :, torch.arange(6)] = -1  # not the face itself
+    lean[[*range(6)], :, [*range(6)]] = -1  # not the face itself
     face = lean.argmax(dim=2)
     local = torch.einsum("fnd,fnad->fna", point, FACES[face])
     column, row = (torch.atan2(local[..., a], local[..., 0]) / (pi / 2) + 0.5 for a in (1, 2))

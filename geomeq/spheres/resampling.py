@@ -90,7 +90,7 @@ class Resampler:
     @property
     def covered(self) -> Tensor:
         """Which targets get a value, ``[N_out]``, bool."""
-        return torch.ones(self.num_out, dtype=torch.bool) if self._covered is None else self._covered
+        return torch.ones(self.num_out, dtype=torch.bool, device="cpu") if self._covered is None else self._covered
 
     def matrix(self) -> csr_array:
         """The matrix ``[N_out, N_in]``, float64, as scipy's."""

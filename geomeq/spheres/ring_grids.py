@@ -136,15 +136,16 @@ def reduced_gauss_legendre(nlat: int) -> Sampling:
     check_count("nlat", nlat, 2)
     if nlat % 2:
         raise ValueError(f"the rows come in pairs north and south of the equator; nlat must be even, got {nlat}")
-    colatitude, weight = gauss_rule(nlat)
-    half = 20 + 4 * torch.arange(nlat // 2)
-    count = torch.cat([half, half.flip(0)])
-    theta = torch.from_numpy(colatitude)
-    rings = Rings(theta, count, torch.zeros_like(theta), torch.arange(int(count.sum())))
-    row, phi = torch.arange(nlat).repeat_interleave(count), rings.longitude
-    pos = torch.stack([theta.sin()[row] * phi.cos(), theta.sin()[row] * phi.sin(), theta.cos()[row]], dim=-1)
-    area = torch.from_numpy(weight) * 2 * math.pi / count
-    return Sampling("reduced_gauss_legendre", pos, area[row], None, rings)
+    with torch.device("cpu"):  # whatever the default is
+        colatitude, weight = gauss_rule(nlat)
+        half = 20 + 4 * torch.arange(nlat // 2)
+        count = torch.cat([half, half.flip(0)])
+        theta = torch.from_numpy(colatitude)
+        rings = Rings(theta, count, torch.zeros_like(theta), torch.arange(int(count.sum())))
+        row, phi = torch.arange(nlat).repeat_interleave(count), rings.longitude
+        pos = torch.stack([theta.sin()[row] * phi.cos(), theta.sin()[row] * phi.sin(), theta.cos()[row]], dim=-1)
+        area = torch.from_numpy(weight) * 2 * math.pi / count
+        return Sampling("reduced_gauss_legendre", pos, area[row], None, rings)
 
 
 def _clenshaw_curtis(nlat: int) -> np.ndarray:
@@ -161,16 +162,17 @@ def _clenshaw_curtis(nlat: int) -> np.ndarray:
 
 
 def _grid(kind: str, colatitude: np.ndarray, weight: np.ndarray, nlon: int, degree: int) -> Sampling:
-    theta, area = torch.from_numpy(colatitude.copy()), torch.from_numpy(weight.copy())
-    rows = len(theta)
-    phi = 2 * math.pi / nlon * torch.arange(nlon, dtype=torch.float64)
-    pole = (theta == 0) | (theta == math.pi)
-    sin = torch.where(pole, 0.0, theta.sin())  # sin(pi) is not 0 in floating point, and a pole is one place
-    pos = torch.stack(
-        [sin[:, None] * phi.cos(), sin[:, None] * phi.sin(), theta.cos()[:, None].expand(rows, nlon)], dim=-1
-    )
-    rings = Rings(theta, torch.full((rows,), nlon), torch.zeros_like(theta), torch.arange(rows * nlon))
-    return Sampling(kind, pos.flatten(0, 1), _spread(area, nlon), degree, rings)
+    with torch.device("cpu"):  # whatever the default is
+        theta, area = torch.from_numpy(colatitude.copy()), torch.from_numpy(weight.copy())
+        rows = len(theta)
+        phi = 2 * math.pi / nlon * torch.arange(nlon, dtype=torch.float64)
+        pole = (theta == 0) | (theta == math.pi)
+        sin = torch.where(pole, 0.0, theta.sin())  # sin(pi) is not 0 in floating point, and a pole is one place
+        pos = torch.stack(
+            [sin[:, None] * phi.cos(), sin[:, None] * phi.sin(), theta.cos()[:, None].expand(rows, nlon)], dim=-1
+        )
+        rings = Rings(theta, torch.full((rows,), nlon), torch.zeros_like(theta), torch.arange(rows * nlon))
+        return Sampling(kind, pos.flatten(0, 1), _spread(area, nlon), degree, rings)
 
 
 def _spread(weight: Tensor, nlon: int) -> Tensor:

@@ -32,7 +32,7 @@ class Rings:
     def longitude(self) -> Tensor:
         """Of the nodes ring by ring, radians in [0, 2 pi), ``[N]``."""
         first = self.count.cumsum(0) - self.count
-        place = torch.arange(int(self.count.sum())) - first.repeat_interleave(self.count)
+        place = torch.arange(int(self.count.sum()), device=self.count.device) - first.repeat_interleave(self.count)
         step = 2 * math.pi / self.count.double()
         return self.start.repeat_interleave(self.count) + place * step.repeat_interleave(self.count)
 
@@ -101,7 +101,7 @@ class Sampling:
             return None
         count, start = self.rings.count, self.rings.start
         regular = bool((count == count[0]).all()) and bool((start == start[0]).all())
-        regular = regular and torch.equal(self.rings.node, torch.arange(self.num_nodes))
+        regular = regular and torch.equal(self.rings.node, torch.arange(self.num_nodes, device=self.rings.node.device))
         return (len(count), int(count[0])) if regular else None
 
     @property
@@ -163,7 +163,7 @@ class Sampling:
         """
         check_shape("rotation", rotation, 3, 3)
         turn = rotation.detach().to(self.pos)
-        error = float((turn @ turn.T - torch.eye(3).to(turn)).abs().max())
+        error = float((turn @ turn.T - torch.eye(3, dtype=turn.dtype, device=turn.device)).abs().max())
         if not error < 1e-4 or float(torch.linalg.det(turn)) < 0:  # a mirror would turn triangles inside out
             raise ValueError(f"rotation must be orthogonal with determinant 1, got {rotation.tolist()}")
         pos = self.pos @ turn.T

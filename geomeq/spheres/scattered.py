@@ -58,7 +58,9 @@ def random(n: int, seed: int | torch.Generator = 0) -> Sampling:
     """
     check_count("n", n, 4)
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    pos = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator, dtype=torch.float64), dim=1)
+    pos = torch.nn.functional.normalize(
+        torch.randn(n, 3, generator=generator, dtype=torch.float64, device="cpu"), dim=1
+    )
     return Sampling("random", pos, voronoi_area(pos))
 
 

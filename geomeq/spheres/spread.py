@@ -39,9 +39,10 @@ def fibonacci(n: int) -> Sampling:
         Sampling('fibonacci', num_nodes=100)
     """
     check_count("n", n, 1)
-    i = torch.arange(n, dtype=torch.float64) + 0.5
-    phi = math.pi * (1 + math.sqrt(5)) * i
-    z = 1 - 2 * i / n
-    sin = (4 * i / n * (1 - i / n)).sqrt()
-    pos = torch.stack([sin * phi.cos(), sin * phi.sin(), z], dim=-1)
-    return Sampling("fibonacci", pos, torch.full((n,), 4 * math.pi / n, dtype=torch.float64))
+    with torch.device("cpu"):  # whatever the default is
+        i = torch.arange(n, dtype=torch.float64) + 0.5
+        phi = math.pi * (1 + math.sqrt(5)) * i
+        z = 1 - 2 * i / n
+        sin = (4 * i / n * (1 - i / n)).sqrt()
+        pos = torch.stack([sin * phi.cos(), sin * phi.sin(), z], dim=-1)
+        return Sampling("fibonacci", pos, torch.full((n,), 4 * math.pi / n, dtype=torch.float64))
