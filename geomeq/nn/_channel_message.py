@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geomeq.ops.tap_mean import tap_mean
+from geomeq.ops.tap_message import tap_message
 
 from ._channel_graph import ChannelPart, frame_rows, turn_rows
 
@@ -71,10 +71,9 @@ class ChannelMessage(nn.Module):
             ``[N, (lmax + 1)^2, C]``.
         """
         first = self._from_nodes(x, part) if part.sides is not None else self._from_edges(x, part)
-        hidden = self._taps(first)  # [taps, E, H]
-        hidden = F.silu(hidden) * F.silu(self.edge(scalars))
-        hidden = F.silu(self.middle(hidden))
-        return self._out(hidden, weight, part)
+        weights = (self.middle.weight.T, self.middle.bias, self.weight_out, self.bias_out)
+        messages = tap_message(first, F.silu(self.edge(scalars)), weights, self.rows, self.taps)
+        return self._sum(messages, weight, part)
 
     def _from_nodes(self, x: Tensor, part: ChannelPart) -> Tensor:
         """The first linear map, on nodes, then rotation: ``[E, R, H]`` for the parts that taps tell apart."""
@@ -90,6 +89,8 @@ class ChannelMessage(nn.Module):
             for end in range(2):
                 mapped = own @ weight[:, end].reshape(self.channels, -1)
                 mapped = mapped.view(num_nodes, dim * self.rows[degree], self.hidden)
+                if degree == end == 0:  # the same for every frame and every roll
+                    mapped = mapped + self.bias_in
                 turned, before = part.turned[end][degree], sums[end]
                 sums[end] = torch.bmm(turned, mapped) if before is None else torch.baddbmm(before, turned, mapped)
         out = None
@@ -118,39 +119,22 @@ class ChannelMessage(nn.Module):
                         source = own[:, row if index is None else index[at]]
                         columns.append(source if sign is None or sign[at] > 0 else -source)
                         matrices.append(weight[:, :, row].flatten(0, 1))
-            parts.append(torch.cat(columns, dim=1) @ torch.cat(matrices))
+            mapped = torch.cat(columns, dim=1) @ torch.cat(matrices)
+            parts.append(mapped if k else mapped + self.bias_in)
         return torch.stack(parts, dim=1)
 
-    def _taps(self, first: Tensor) -> Tensor:
-        """What each tap sees, ``[taps, E, H]``."""
-        first = first.transpose(0, 1)
-        if self.taps == 1:
-            return first + self.bias_in
-        still = first[0] + self.bias_in
-        even, odd = still, still
-        if self.mmax >= 2:
-            even, odd = still + first[3], still - first[3]
-        return torch.stack([even + first[1], odd + first[2], even - first[1], odd - first[2]])
-
-    def _out(self, hidden: Tensor, weight: Tensor | None, part: ChannelPart) -> Tensor:
-        """Last linear map, mean over taps, rotation back and sum: degree by degree."""
-        sizes = [count * self.channels for count in self.rows]
+    def _sum(self, messages: Tensor, weight: Tensor | None, part: ChannelPart) -> Tensor:
+        """``sum_e D_e^T m_e`` at the targets, degree by degree, ``[N, (lmax + 1)^2, C]``."""
         out = []
-        for degree, (matrix, bias) in enumerate(
-            zip(self.weight_out.split(sizes, dim=1), self.bias_out.split(sizes), strict=True)
-        ):
-            message = tap_mean(hidden, matrix, bias, self.rows[degree])  # [E, M_l, C]
-            block = part.blocks[degree] if weight is None else part.blocks[degree] * weight[:, None, None]
-            out.append(self._sum(message, block, part))
+        for own, block in zip(messages.split(self.rows, dim=1), part.blocks, strict=True):
+            turn = block if weight is None else block * weight[:, None, None]
+            if part.sides is None:
+                back = turn.mT @ own
+                out.append(back.new_zeros(part.num_nodes, *back.shape[1:]).index_add(0, part.target, back))
+            else:
+                slots = part.sides[1]
+                out.append(torch.bmm(slots.gather(turn).flatten(1, 2).mT, slots.gather(own).flatten(1, 2)))
         return torch.cat(out, dim=1)
-
-    def _sum(self, message: Tensor, block: Tensor, part: ChannelPart) -> Tensor:
-        """``sum_e D_e^T message_e`` at the targets of one degree, ``[N, 2l+1, C]``."""
-        if part.sides is None:
-            back = block.mT @ message
-            return back.new_zeros(part.num_nodes, *back.shape[1:]).index_add(0, part.target, back)
-        slots = part.sides[1]
-        return torch.bmm(slots.gather(block).flatten(1, 2).mT, slots.gather(message).flatten(1, 2))
 
 
 def _widths(lmax: int) -> list[int]:
