@@ -61,7 +61,10 @@ class VerletList:
         if pos.size(0) == 0:
             return False
         moved = pos - before
-        moved = moved - moved.mean(dim=0)
+        drift = moved.mean(dim=0)
+        if lattice is not None and float(drift.norm()) > self.cutoff + self.skin:
+            return True  # not for the edges, but to have atoms back in the cell
+        moved = moved - drift
         # a hair less than half, for the rounding of the difference; NaN must not look like rest
         return not float(moved.square().sum(dim=1).amax()) <= (0.4999 * self.skin) ** 2
 

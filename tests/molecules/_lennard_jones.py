@@ -23,7 +23,7 @@ class LennardJones(torch.nn.Module):
         if self.smooth:
             energy = self.pair(r) * polynomial_envelope(r, self.cutoff)
         else:
-            energy = self.pair(r) - self.pair(torch.as_tensor(self.cutoff))
+            energy = self.pair(r) - self.pair(self.cutoff)
         owner = torch.zeros_like(data.edge_index[1]) if batch is None else batch[data.edge_index[1]]
         graphs = 1 if batch is None else int(batch.max()) + 1
         return r.new_zeros(graphs).index_add(0, owner, energy / 2)
