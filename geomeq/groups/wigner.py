@@ -13,15 +13,15 @@ from geomeq._checks import check_shape
 _LIFTS: dict[int, Tensor] = {}
 
 
-def _lift(degree: int) -> Tensor:
+def degree_lift(degree: int) -> Tensor:
     """3j symbols that lift degree l-1 to l: ``[2l-1, 3, 2l+1]``, as a matrix an isometry of columns."""
     if degree not in _LIFTS:
         _LIFTS[degree] = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64) * (2 * degree + 1) ** 0.5
     return _LIFTS[degree]
 
 
-for _degree in range(2, 9):  # torch.compile cannot trace e3nn's construction, only look the result up
-    _lift(_degree)
+for _degree in range(1, 9):  # torch.compile cannot trace e3nn's construction, only look the result up
+    degree_lift(_degree)
 
 
 def wigner_blocks(rotation: Tensor, lmax: int) -> list[Tensor]:
@@ -40,7 +40,7 @@ def wigner_blocks(rotation: Tensor, lmax: int) -> list[Tensor]:
     check_shape("rotation", rotation, "E", 3, 3)
     blocks = [torch.ones_like(rotation[:, :1, :1]), rotation]
     for degree in range(2, lmax + 1):
-        lift = _lift(degree).to(rotation)
+        lift = degree_lift(degree).to(rotation)
         # (D^{l-1} x D^1) C as two narrow products instead of one Kronecker matrix per edge.
         right = torch.einsum("eij,jbm->eibm", blocks[-1], lift)
         right = torch.einsum("ecb,eibm->eicm", rotation, right)

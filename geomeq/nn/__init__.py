@@ -31,7 +31,9 @@ from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .rd_loss import rd_loss
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
+from .so2_linear import SO2Linear
 from .so2_norm import GaugeDropout, SO2BatchNorm
+from .so2_weights import paths_from_so2, so2_from_paths, so2_paths
 from .sphere_aggregation import SphereAggregation
 from .sphere_attention import SphereAttention
 from .sphere_grid import SphereGrid
@@ -94,6 +96,7 @@ __all__ = [
     "SEConv",
     "SEGNNConv",
     "SO2BatchNorm",
+    "SO2Linear",
     "SpatialPool2d",
     "SphereAggregation",
     "SphereAttention",
@@ -121,7 +124,10 @@ __all__ = [
     "is_legal_stride",
     "legal_size",
     "lift",
+    "paths_from_so2",
     "project",
     "rd_loss",
+    "so2_from_paths",
+    "so2_paths",
     "to_batch",
 ]

@@ -18,6 +18,7 @@ from e3nn import o3
 from torch import Tensor
 
 from geomeq.ops.coupling import CouplingRows
+from geomeq.ops.edge_rotation import EdgeLayout
 
 from ._gate import gate
 from ._graph import SteerableGraph
@@ -38,10 +39,10 @@ class _Order:
     width: int
     rows: CouplingRows
     columns: tuple[int, ...]
-    """Column of the flat Wigner blocks for each coefficient."""
+    """Column of the flat Wigner rows for each coefficient."""
 
 
-def _orders(irreps: o3.Irreps, sides: int) -> list[_Order]:
+def _orders(irreps: o3.Irreps, sides: int, frame: EdgeLayout) -> list[_Order]:
     """Couplings of node tables with the frame; output rows run over (sign of m, side, slice)."""
     orders = []
     for w, width in enumerate(widths(irreps)):
@@ -56,7 +57,7 @@ def _orders(irreps: o3.Irreps, sides: int) -> list[_Order]:
                     for deg, at in zip(degrees, width.start, strict=True):
                         if deg >= m:
                             dim = 2 * deg + 1
-                            first = sum((2 * k + 1) ** 2 for k in range(deg)) + (deg + sign * m) * dim
+                            first = frame.starts[frame.row(deg, sign * m)]
                             side.append(endpoint)
                             start.append(at)
                             length.append(dim)
@@ -99,7 +100,9 @@ class FrameMessage:
         self.lmax_out = max((ir.l for _, ir in self.irreps_message), default=0)
         self._layout_in, self._layout_out = layout(irreps_node), layout(self.irreps_message)
         self._widths_in, self._widths_out = widths(irreps_node), widths(self.irreps_message)
-        self._in, self._out = _orders(irreps_node, sides=2), _orders(self.irreps_message, sides=1)
+        self.lmax = max(self.lmax_in, self.lmax_out)
+        frame = EdgeLayout(self.lmax)
+        self._in, self._out = _orders(irreps_node, 2, frame), _orders(self.irreps_message, 1, frame)
 
         self._inner, self._outer = _by_degree(first.irreps_out), _by_degree(self.irreps_message)
         self._first = self._assemble_first()
@@ -149,14 +152,13 @@ class FrameMessage:
         Returns:
             ``[N, irreps_message.dim]``.
         """
-        lmax = max(self.lmax_in, self.lmax_out)
         tables = [to_table(x, self._layout_in, width) for width in self._widths_in]
         matrices = self._first(self.first.linear.weight)
         linear: dict[int, Tensor] = {}
         if edge_scalar is not None:
             linear[0] = edge_scalar @ matrices[-1]
         for order, matrix in zip(self._in, matrices, strict=False):
-            rotated = graph.into_frame(order.rows, order.columns, lmax).apply(tables[order.width])
+            rotated = graph.into_frame(order.rows, order.columns, self.lmax).apply(tables[order.width])
             rotated = rotated.view(graph.num_edges * (2 if order.m else 1), matrix.size(0))
             m = order.m
             linear[m] = torch.addmm(linear[m], rotated, matrix) if m in linear else rotated @ matrix
@@ -165,9 +167,9 @@ class FrameMessage:
         for m, matrix in zip(self._second_orders, self._second(self.second.linear.weight), strict=True):
             if m in hidden:
                 linear[m] = hidden[m] @ matrix
-        return self._sum_out(_gate_orders(self.second, linear), graph, lmax)
+        return self._sum_out(_gate_orders(self.second, linear), graph)
 
-    def _sum_out(self, message: dict[int, Tensor], graph: SteerableGraph, lmax: int) -> Tensor:
+    def _sum_out(self, message: dict[int, Tensor], graph: SteerableGraph) -> Tensor:
         """Rotates messages back and sums them at their targets."""
         tables: list[Tensor | None] = [None] * len(self._widths_out)
         for order in self._out:
@@ -184,7 +186,7 @@ class FrameMessage:
             own = message[order.m]
             if members != list(columns):
                 own = torch.cat([own[:, columns[s]] for s in members], dim=1)
-            coupling = graph.out_of_frame(order.rows, order.columns, lmax)
+            coupling = graph.out_of_frame(order.rows, order.columns, self.lmax)
             summed = coupling.apply_transposed(own.reshape(graph.num_edges, order.rows.num_out, width.mul))
             previous = tables[order.width]
             tables[order.width] = summed if previous is None else previous + summed

@@ -55,8 +55,7 @@ class SteerableGraph:
         self.num_nodes = node_attr.size(0)
         self.node = AttributeCouplings(node_attr)
         self.edge = AttributeCouplings(edge_attr)
-        self._blocks: Tensor | None = None
-        self._frame_lmax = -1
+        self._rows: dict[int, Tensor] = {}
         self._made: dict[tuple, Coupling] = {}
         self._harmonic: bool | None = None
 
@@ -75,9 +74,9 @@ class SteerableGraph:
         if self._harmonic is None:
             attr = self.edge_attr.detach()
             unit = attr[:, 1:4] / math.sqrt(3)
-            want = [torch.ones_like(attr[:, :1])]
-            want += [d[:, deg] * math.sqrt(2 * deg + 1) for deg, d in enumerate(edge_wigner(unit, lmax)) if deg > 0]
-            gap = (torch.cat(want, dim=1) - attr).abs().amax(dim=1)
+            scale = [math.sqrt(2 * deg + 1) for deg in range(lmax + 1) for _ in range(2 * deg + 1)]
+            want = edge_wigner(unit, lmax, mmax=0) * torch.tensor(scale, dtype=attr.dtype, device=attr.device)
+            gap = (want - attr).abs().amax(dim=1)
             tolerance = _HARMONIC_TOLERANCE.get(attr.dtype, 1e-2)
             close = (gap <= tolerance).all()
             if torch.compiler.is_compiling():
@@ -88,15 +87,14 @@ class SteerableGraph:
         return self._harmonic
 
     def _wigner(self, lmax: int) -> Tensor:
-        """Wigner blocks of all edges in one row each, ``[E, 1 + 9 + ...]``."""
-        if self._blocks is None or self._frame_lmax < lmax:
-            blocks = edge_wigner(self.edge_attr[:, 1:4], lmax)
-            self._blocks, self._frame_lmax = torch.cat([b.flatten(1) for b in blocks], dim=1), lmax
-        return self._blocks
+        """Wigner matrices of all edges, ``[E, 1 + 9 + ...]``, in the order of ``EdgeLayout(lmax)``."""
+        if lmax not in self._rows:
+            self._rows[lmax] = edge_wigner(self.edge_attr[:, 1:4], lmax)
+        return self._rows[lmax]
 
     def into_frame(self, rows: CouplingRows, columns: tuple[int, ...], lmax: int) -> Coupling:
         """Coupling from the nodes into the frames of the edges; side 0 reads the target, side 1 the source."""
-        key = ("in", rows.key, columns)
+        key = ("in", rows.key, columns, lmax)
         if key not in self._made:
             index = self.edge_index.flip(0).T if max(rows.side, default=0) > 0 else self.edge_index[1][:, None]
             self._made[key] = self._frame_coupling(rows, columns, lmax, index)
@@ -104,7 +102,7 @@ class SteerableGraph:
 
     def out_of_frame(self, rows: CouplingRows, columns: tuple[int, ...], lmax: int) -> Coupling:
         """The same towards the target only and with the weights of the edges; its transpose sums messages."""
-        key = ("out", rows.key, columns)
+        key = ("out", rows.key, columns, lmax)
         if key not in self._made:
             coupling = self._frame_coupling(rows, columns, lmax, self.edge_index[1][:, None])
             self._made[key] = coupling if self.edge_weight is None else coupling.scaled(self.edge_weight)

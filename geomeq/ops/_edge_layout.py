@@ -81,6 +81,16 @@ class EdgeLayout:
             start = self.starts[self.row(degree, m)]
             yield range(start, start + 2 * degree + 1)
 
+    def blocks(self, wigner: Tensor) -> list[Tensor]:
+        """The Wigner matrices of a flat table ``[E, T]`` by degree, ``[E, 2 min(l, M) + 1, 2l + 1]``.
+
+        Rows from m = -min(l, M) up, columns from -l up.
+        """
+        return [
+            torch.stack([wigner[:, r.start : r.stop] for r in self.values_of(deg)], dim=1)
+            for deg in range(self.lmax + 1)
+        ]
+
     def coefficient_index(self) -> list[int]:
         """The index l*l + l + m of each row in the usual order of coefficients."""
         return [deg * deg + deg + m for deg, m in zip(self.degrees, self.signed_orders, strict=True)]

@@ -9,12 +9,6 @@ from torch import Tensor
 from geomeq.ops._edge_layout import EdgeLayout, layout_of
 
 
-def degree_blocks(wigner: Tensor, lmax: int, mmax: int) -> list[Tensor]:
-    """The Wigner matrices ``[E, 2 min(l, M) + 1, 2l + 1]`` of a flat table ``[E, T]``, rows from m = -min(l, M) up."""
-    layout = layout_of(lmax, mmax)
-    return [torch.stack([wigner[:, r.start : r.stop] for r in layout.values_of(deg)], dim=1) for deg in range(lmax + 1)]
-
-
 def _flat(blocks: list[Tensor], layout: EdgeLayout) -> Tensor:
     """The flat table of Wigner matrices."""
     rows = [
@@ -32,7 +26,7 @@ def plain_in(wigner: Tensor, x: Tensor, index: Tensor, lmax: int, mmax: int) -> 
     """``[N, R, C]`` to ``[E, B, S C]`` for the nodes ``index [E, S]``."""
     layout = layout_of(lmax, mmax)
     nodes = torch.cat([x.index_select(0, column) for column in index.unbind(1)], dim=2)
-    parts = [d @ nodes[:, deg * deg : (deg + 1) ** 2] for deg, d in enumerate(degree_blocks(wigner, lmax, mmax))]
+    parts = [d @ nodes[:, deg * deg : (deg + 1) ** 2] for deg, d in enumerate(layout.blocks(wigner))]
     rows = [parts[deg][:, m + min(deg, mmax)] for deg, m in zip(layout.degrees, layout.signed_orders, strict=True)]
     return torch.stack(rows, dim=1)
 
@@ -41,7 +35,7 @@ def plain_out(wigner: Tensor, y: Tensor, index: Tensor, num_nodes: int, lmax: in
     """``[E, B, S C]`` to ``[N, R, C]``: the transpose of :func:`plain_in`."""
     layout = layout_of(lmax, mmax)
     parts = []
-    for deg, d in enumerate(degree_blocks(wigner, lmax, mmax)):
+    for deg, d in enumerate(layout.blocks(wigner)):
         own = torch.stack([y[:, r] for r in _rows_of(layout, deg)], dim=1)
         parts.append(d.mT @ own)
     turned = torch.cat(parts, dim=1)
