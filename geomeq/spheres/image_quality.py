@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from .._checks import check_shape
-from .image_grids import equirectangular
 from .images import _check_panorama, from_equirectangular
 from .resampling import Method
 from .sampling import Sampling
@@ -46,12 +45,15 @@ def s_psnr(
         TypeError: If one image holds bytes and the other does not.
         ValueError: If an image has the wrong shape, or a NaN, or there is no such method.
 
+    Under ``torch.compile`` it breaks the graph, as :func:`resample` does; with ``fullgraph=True`` take :func:`ws_psnr`,
+    or make a ``Resampler(equirectangular(H), fibonacci(points), "nearest")`` and give both results to it with ``area``.
+
     Source: Yu, Lakshman and Girod (2015), https://doi.org/10.1109/ISMAR.2015.12
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
     peak = _peak(image, reference, peak)
-    s = points if isinstance(points, Sampling) else fibonacci(points)
+    s = points if isinstance(points, Sampling) else torch.compiler.disable(fibonacci)(points)
     first, second = (_numbers(v) for v in (image, reference))
     if first.shape[:-2] != second.shape[:-2]:
         raise ValueError(
@@ -87,6 +89,8 @@ def ws_psnr(
         TypeError: If one image holds bytes and the other does not.
         ValueError: If shapes do not fit, or there is a NaN.
 
+    Under ``torch.compile`` values are not looked at: weights that make no sense, and NaN, give NaN and no error.
+
     Example:
         >>> image = torch.zeros(3, 8, 16)
         >>> print(f"{float(ws_psnr(image, image + 0.1)):.2f} dB")
@@ -100,7 +104,8 @@ def ws_psnr(
     if area is None:
         height, width = _check_panorama(error)
         error = error.flatten(-2).transpose(-1, -2)
-        weight = equirectangular(height, width).area  # of a row: the cosine of its latitude, up to a factor
+        row = torch.arange(height, dtype=torch.float64, device=error.device) + 0.5
+        weight = (row * math.pi / height).sin().repeat_interleave(width)
     else:
         weight = area.area if isinstance(area, Sampling) else area
         check_shape("image", image, *(("N", "C") if image.dim() < 3 else ("B", "N", "C")))
@@ -128,9 +133,10 @@ def _numbers(image: Tensor) -> Tensor:
 def _decibel(error: Tensor, area: Tensor, peak: float) -> Tensor:
     """Of errors ``[..., N, C]``, summed in float64."""
     weight = area.to(device=error.device, dtype=torch.float64)
-    if not bool((weight >= 0).all()) or not float(weight.sum()) > 0:
+    watching = not torch.compiler.is_compiling()  # a compiled graph cannot look at values
+    if watching and (not bool((weight >= 0).all()) or not float(weight.sum()) > 0):
         raise ValueError("area must hold weights of at least 0, not all of them 0")
     mean = torch.einsum("...nc,n->...", error.double().square(), weight / weight.sum()) / error.size(-1)
-    if bool(mean.isnan().any()):
+    if watching and bool(mean.isnan().any()):
         raise ValueError("the images hold NaN, so that their difference has no size; fill or crop them first")
     return 10 * torch.log10(peak**2 / mean)

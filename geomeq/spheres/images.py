@@ -45,8 +45,8 @@ def from_equirectangular(
         torch.Size([3072, 3])
     """
     height, width = _check_panorama(image)
-    key = ("equirectangular", height, float(lon_start), s.key, method)
-    resampler = kept(key, lambda: Resampler(equirectangular(height, width, lon_start), s, method))
+    parts = ("equirectangular", height, float(lon_start), s, method)
+    resampler = kept(parts, lambda: Resampler(equirectangular(height, width, lon_start), s, method))
     return resampler(_to_nodes(image, 2), missing)
 
 
@@ -82,8 +82,8 @@ def to_equirectangular(
     if width != 2 * height:
         raise ValueError(_aspect(height, width))
     _check_signal(x, s)
-    key = (s.key, "equirectangular", height, float(lon_start), method)
-    y = kept(key, lambda: Resampler(s, equirectangular(height, width, lon_start), method))(x, missing)
+    parts = (s, "equirectangular", height, float(lon_start), method)
+    y = kept(parts, lambda: Resampler(s, equirectangular(height, width, lon_start), method))(x, missing)
     return _to_pixels(y, height, width)
 
 
@@ -106,7 +106,7 @@ def from_cubemap(faces: Tensor, s: Sampling, method: Method = "linear", missing:
     if faces.dim() not in (4, 5) or faces.size(-4) != 6 or faces.size(-1) != faces.size(-2):
         raise ValueError(f"faces must have shape [6, C, S, S] or [B, 6, C, S, S], got {list(faces.shape)}")
     size = faces.size(-1)
-    resampler = kept(("cubemap", size, s.key, method), lambda: Resampler(cubemap(size), s, method))
+    resampler = kept(("cubemap", size, s, method), lambda: Resampler(cubemap(size), s, method))
     nodes = faces.movedim(-3, -1).flatten(-4, -2)  # [..., 6 S S, C]
     return resampler(nodes, missing)
 
@@ -130,7 +130,7 @@ def to_cubemap(x: Tensor, s: Sampling, size: int, method: Method = "linear", mis
     """
     check_count("size", size, 1)
     _check_signal(x, s)
-    y = kept((s.key, "cubemap", size, method), lambda: Resampler(s, cubemap(size), method))(x, missing)
+    y = kept((s, "cubemap", size, method), lambda: Resampler(s, cubemap(size), method))(x, missing)
     return y.unflatten(-2, (6, size, size)).movedim(-1, -3)
 
 

@@ -40,6 +40,9 @@ class Resampler:
 
     Equal samplings (the same :attr:`Sampling.key`) give the identity.
 
+    Under ``torch.compile(fullgraph=True)`` call it once before, in the dtype and on the device in question: the first
+    call makes the matrix for them.
+
     **Outside.** A sampling of a part of the sphere knows nothing far from its nodes. A target farther from all of them
     than ``reach`` gets NaN, or an error is raised. A whole sampling reaches everywhere, except that scattered points of
     one hemisphere do not reach beyond their convex hull.
@@ -204,18 +207,23 @@ def resample(
     Returns:
         ``[N_out]``, ``[N_out, C]`` or ``[B, N_out, C]``.
 
+    Under ``torch.compile`` the search for the matrix breaks the graph; with ``fullgraph=True`` make a
+    :class:`Resampler` instead.
+
     Example:
         >>> from geomeq import spheres
         >>> ball, globe = spheres.icosphere(3), spheres.healpix(8)
         >>> resample(ball.pos, ball, globe).shape
         torch.Size([768, 3])
     """
-    key = (s_in.key, s_out.key, method, outside, reach)
-    return kept(key, lambda: Resampler(s_in, s_out, method, outside, reach))(x, missing)
+    parts = (s_in, s_out, method, outside, reach)
+    return kept(parts, lambda: Resampler(s_in, s_out, method, outside, reach))(x, missing)
 
 
-def kept(key: tuple[object, ...], build: Callable[[], Resampler]) -> Resampler:
-    """The resampler of a key, built where there is none; the longest unused ones are dropped."""
+@torch.compiler.disable  # hashes and searches, which no compiler can trace
+def kept(parts: tuple[object, ...], build: Callable[[], Resampler]) -> Resampler:
+    """The resampler of some samplings and settings, built if there is none; the longest unused ones are dropped."""
+    key = tuple(part.key if isinstance(part, Sampling) else part for part in parts)
     if key not in _CACHE:
         _CACHE[key] = lasting(build)()
     _CACHE.move_to_end(key)

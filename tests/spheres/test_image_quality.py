@@ -141,3 +141,14 @@ def test_bad_peaks_areas_and_channels_are_named():
             ws_psnr(torch.rand(20, 3), torch.rand(20, 3), area=area)
     with pytest.raises(ValueError, match=r"same channels and batch, got \[3, 4, 8\] and \[1, 4, 8\]"):
         s_psnr(image, image[:1])
+
+
+def test_area_weighted_scores_compile_and_others_break_the_graph_cleanly():
+    image, other = torch.rand(2, 3, 8, 16), torch.rand(2, 3, 8, 16)
+    found = torch.compile(spheres.ws_psnr, fullgraph=True, backend="eager")(image, other)
+    torch.testing.assert_close(found, spheres.ws_psnr(image, other))
+    area, x = spheres.gauss_legendre(4).area, torch.rand(32, 3)
+    found = torch.compile(spheres.ws_psnr, fullgraph=True, backend="eager")(x, x.flip(0), area=area)
+    torch.testing.assert_close(found, spheres.ws_psnr(x, x.flip(0), area=area))
+    found = torch.compile(lambda a, b: spheres.s_psnr(a, b, points=50) + 1, backend="eager")(image, other)
+    torch.testing.assert_close(found, spheres.s_psnr(image, other, points=50) + 1)

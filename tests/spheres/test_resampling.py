@@ -415,3 +415,12 @@ def test_the_matrix_is_kept_by_content():
     assert len(resampling._CACHE) == 1
     resample(torch.rand(48), spheres.healpix(2).rotated(groups.SO3.random(seed=0)), spheres.healpix(1))
     assert len(resampling._CACHE) == 2
+
+
+def test_compiles_as_the_docstrings_say():
+    s_in, s_out, x = spheres.healpix(2), spheres.cubed(3), torch.rand(48, 3)
+    resampler = spheres.Resampler(s_in, s_out)
+    wanted = resampler(x)
+    torch.testing.assert_close(torch.compile(resampler, fullgraph=True, backend="eager")(x), wanted)
+    found = torch.compile(lambda x: spheres.resample(2 * x, s_in, s_out) / 2, backend="eager")(x)
+    torch.testing.assert_close(found, wanted)
