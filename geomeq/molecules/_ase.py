@@ -261,7 +261,7 @@ def _read_result(atoms: "Atoms", name: str, key: str, named: bool) -> np.ndarray
 def _read_fixed(atoms: "Atoms", named: bool) -> Tensor | None:
     from ase.constraints import FixAtoms
 
-    fixed = torch.zeros(len(atoms), dtype=torch.bool)
+    fixed = torch.zeros(len(atoms), dtype=torch.bool, device="cpu")
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
             raise ValueError(
@@ -273,7 +273,7 @@ def _read_fixed(atoms: "Atoms", named: bool) -> Tensor | None:
 
 
 def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(array), dtype=dtype)
+    return torch.from_numpy(np.array(array, order="C")).to(dtype)  # a copy
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -26,7 +26,10 @@ class EdgeList(NamedTuple):
 
     def take(self, keep: Tensor) -> "EdgeList":
         """The edges of a mask ``[E]``, in the same order."""
-        return EdgeList(self.edge_index[:, keep], None if self.shift is None else self.shift[keep])
+        place = keep.nonzero().flatten()  # once, not for each row
+        return EdgeList(
+            self.edge_index.index_select(1, place), None if self.shift is None else self.shift.index_select(0, place)
+        )
 
 
 def read_lattice(data: Data) -> Lattice | None:
@@ -38,7 +41,7 @@ def read_lattice(data: Data) -> Lattice | None:
         ValueError: If ``pbc`` says that a structure repeats, but nothing says how.
     """
     cell, pbc = data.get("cell"), data.get("pbc")
-    flags = None if pbc is None else torch.as_tensor(pbc)
+    flags = None if pbc is None else torch.as_tensor(pbc, device=None if cell is None else cell.device)
     if cell is None:
         if flags is not None and bool(flags.any()):
             raise ValueError(

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from ..neighbors import tie_tolerance
-from ..neighbors._periodic import complete_cells
-from ._edge_list import EdgeList, Lattice, find_edges, squared_lengths
+from ..neighbors._periodic import complete_cells, lattice_columns
+from ._edge_list import EdgeList, Lattice, find_edges
 
 
 class VerletList:
@@ -34,6 +34,7 @@ class VerletList:
         self._lattice: Lattice | None = None
         self._offset: Tensor | None = None
         self._edges: EdgeList | None = None
+        self._moves: Tensor | None = None
 
     def __call__(self, pos: Tensor, lattice: Lattice | None) -> tuple[Tensor, EdgeList, Tensor]:
         """Finds the edges.
@@ -49,7 +50,7 @@ class VerletList:
             self._build(pos, lattice)
         assert self._edges is not None
         home = pos if self._offset is None else pos - self._offset
-        squares = squared_lengths(home, self._edges, lattice, None)
+        squares = self._squares(home)
         # the limit of a new search, digit by digit
         inside = squares <= (self.cutoff * (1 + tie_tolerance(torch.float64))) ** 2
         return home, self._edges.take(inside), squares[inside]
@@ -70,12 +71,27 @@ class VerletList:
 
     def _build(self, pos: Tensor, lattice: Lattice | None) -> None:
         self.builds += 1
-        self._made_at, self._lattice, self._offset = pos.clone(), lattice, None
+        self._made_at, self._lattice, self._offset, self._moves = pos.clone(), lattice, None, None
         if lattice is not None:
             self._lattice = Lattice(lattice.cell.clone(), lattice.pbc.clone())
             self._offset = _offset(pos, lattice)
             pos = pos - self._offset
         self._edges = find_edges(pos, self.cutoff + self.skin, lattice, None)
+        if lattice is not None and self._edges.shift is not None:
+            owner = self._edges.edge_index[1]
+            self._moves = lattice_columns(self._edges.shift, lattice.cell, owner)
+
+    def _squares(self, home: Tensor) -> Tensor:
+        """Squared lengths of the edges, digit by digit those of ``squared_lengths``."""
+        assert self._edges is not None
+        j, i = self._edges.edge_index
+        total = home.new_zeros(j.size(0))
+        for axis, column in enumerate(home.t().contiguous()):
+            step = column.index_select(0, j).sub_(column.index_select(0, i))
+            if self._moves is not None:
+                step += self._moves[axis]
+            total += step.square_()
+        return total
 
 
 def _same(a: Lattice | None, b: Lattice | None) -> bool:

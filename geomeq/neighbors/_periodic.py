@@ -143,14 +143,14 @@ def _search(points: Points, cells: Tensor, periodic: Tensor, radius: float) -> t
     fraction = (points.columns.t()[:, None, :] @ inverse[owner]).squeeze(1)
     home = torch.where(periodic[owner], fraction.floor(), 0.0)
     fraction -= home
-    wrapped = Points(points.columns - _lattice(home, cells, owner), points.batch)
+    wrapped = Points(points.columns - lattice_columns(home, cells, owner), points.batch)
 
     largest = float(points.columns.abs().amax())
     reach = radius * SLACK + 64 * torch.finfo(torch.float64).eps * largest  # wrapping has rounded
     margin = reach * inverse.norm(dim=1) + 1e-9  # the cutoff as a part of the distance between opposite faces
     image, step = _images(fraction, margin[owner], periodic[owner])
     ghosts = Points(
-        wrapped.columns[:, image] + _lattice(step, cells, owner[image]),
+        wrapped.columns[:, image] + lattice_columns(step, cells, owner[image]),
         None if points.batch is None else points.batch[image],
     )
     inner_j, inner_i = pairs_within(wrapped, None, reach)
@@ -165,7 +165,7 @@ def _search(points: Points, cells: Tensor, periodic: Tensor, radius: float) -> t
     return j[inside], i[inside], shift[inside].long()
 
 
-def _lattice(shift: Tensor, cells: Tensor, owner: Tensor) -> Tensor:
+def lattice_columns(shift: Tensor, cells: Tensor, owner: Tensor) -> Tensor:
     """``shift @ cell`` as columns ``[3, P]``, summed in a fixed order: the opposite shift gives the exact opposite."""
     one = cells.size(0) == 1
     columns = []
@@ -178,7 +178,7 @@ def _lattice(shift: Tensor, cells: Tensor, owner: Tensor) -> Tensor:
 def periodic_squares(points: Points, cells: Tensor, owner: Tensor, j: Tensor, i: Tensor, shift: Tensor) -> Tensor:
     """Squared distances of the pairs ``(j, i)`` with their shifts, ``[P]``; the one formula that decides."""
     total = torch.zeros(j.numel(), dtype=torch.float64, device=j.device)
-    for column, move in zip(points.columns, _lattice(shift, cells, owner[i]), strict=True):
+    for column, move in zip(points.columns, lattice_columns(shift, cells, owner[i]), strict=True):
         step = column[j] - column[i]
         step += move
         total += step.square_()

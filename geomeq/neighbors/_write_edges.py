@@ -77,7 +77,7 @@ def write_per_graph(data: Data, name: str, value: Tensor) -> Data:
     data[name] = value
     if isinstance(data, Batch) and hasattr(data, "_slice_dict"):
         batch: Any = data
-        batch._slice_dict = {**batch._slice_dict, name: torch.arange(batch.num_graphs + 1)}
+        batch._slice_dict = {**batch._slice_dict, name: torch.arange(batch.num_graphs + 1, device="cpu")}
         batch._inc_dict = {**batch._inc_dict, name: None}
     return data
 

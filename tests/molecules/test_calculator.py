@@ -125,7 +125,7 @@ def test_units_are_those_of_ase():
     ):
         atoms = dimer.copy()
         atoms.calc = calc
-        VelocityVerlet(atoms, 2 * units.fs).run(200)
+        VelocityVerlet(atoms, 4 * units.fs).run(80)
         results.append(atoms.positions)
     np.testing.assert_allclose(*results, atol=1e-10)
     assert np.abs(results[0] - dimer.positions).max() > 0.01
@@ -143,9 +143,8 @@ def total_energies(calc, steps, step, seed=0):
 
 
 def test_dynamics_conserve_the_energy_up_to_the_square_of_the_step():
-    deviation = [np.ptp(total_energies(ours(), n, 0.02 * 50 / n)[0]) for n in (50, 100, 200)]
+    deviation = [np.ptp(total_energies(ours(), n, 1 / n)[0]) for n in (40, 80)]
     assert deviation[0] / deviation[1] == pytest.approx(4, rel=0.25)
-    assert deviation[1] / deviation[2] == pytest.approx(4, rel=0.25)
     model = Potential(LennardJones(smooth=True))
 
     def crooked(data):  # the check has teeth: forces that are no slope
@@ -153,17 +152,17 @@ def test_dynamics_conserve_the_energy_up_to_the_square_of_the_step():
         return {**out, "forces": out["forces"] + 0.05 * torch.roll(out["forces"], 1, dims=1)}
 
     model.eval()
-    wrong = [np.ptp(total_energies(GeomeqCalculator(crooked, 2.5), n, 0.02 * 50 / n)[0]) for n in (100, 200)]
+    wrong = [np.ptp(total_energies(GeomeqCalculator(crooked, 2.5), n, 1 / n)[0]) for n in (40, 80)]
     assert wrong[0] / wrong[1] < 2
 
 
 def test_the_neighbour_list_of_the_calculator_changes_nothing_but_the_time():
-    reference, _ = total_energies(ours(skin=0.0), 150, 0.02)
-    for skin in (0.1, 0.4, 1.0):
+    reference, _ = total_energies(ours(skin=0.0), 60, 0.02)
+    for skin in (0.1, 1.0):
         calc = ours(skin=skin)
-        energies, atoms = total_energies(calc, 150, 0.02)
+        energies, atoms = total_energies(calc, 60, 0.02)
         np.testing.assert_allclose(energies, reference, atol=1e-9)
-        assert 1 <= calc.neighbors.builds < 151 / 2
+        assert 1 <= calc.neighbors.builds < 61 / 2
     atoms.set_cell(atoms.cell * 1.001, scale_atoms=True)
     builds = calc.neighbors.builds
     atoms.get_potential_energy()
@@ -177,8 +176,8 @@ def test_langevin_dynamics_reach_the_temperature():
     dynamics = Langevin(atoms, 0.05, temperature_K=0.2 / units.kB, friction=2.0, fixcm=False, rng=rng)
     temperatures = []
     dynamics.attach(lambda: temperatures.append(atoms.get_temperature() * units.kB))
-    dynamics.run(150)
-    assert np.mean(temperatures[50:]) == pytest.approx(0.2, rel=0.3)
+    dynamics.run(100)
+    assert np.mean(temperatures[40:]) == pytest.approx(0.2, rel=0.3)
 
 
 @pytest.mark.parametrize("optimizer", [BFGS, FIRE])

@@ -33,6 +33,18 @@ def random_crystal(points: int, neighbors: int) -> Problem:
     return {**problem, "pos": problem["pos"] @ skew, "cell": edge * skew}
 
 
+def copper(repeats: tuple[int, int, int], cutoff: float, vacuum: float = 0.0) -> Problem:
+    """Face-centred cubic copper, each atom moved a little; with vacuum, a slab that repeats in two directions."""
+    rng = torch.Generator().manual_seed(0)
+    cells = torch.cartesian_prod(*[torch.arange(n, dtype=torch.float64) for n in repeats])
+    basis = torch.tensor([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]], dtype=torch.float64)
+    pos = 3.61 * (cells[:, None] + basis).reshape(-1, 3)
+    pos += 0.05 * torch.randn(pos.shape, generator=rng, dtype=torch.float64)
+    cell = 3.61 * torch.diag(torch.tensor(repeats, dtype=torch.float64))
+    cell[2, 2] += vacuum
+    return {"pos": pos, "cell": cell, "cutoff": cutoff, "pbc": (True, True, vacuum == 0)}
+
+
 def random_molecules(molecules: int, atoms: int) -> Problem:
     """A batch of small clouds."""
     rng = torch.Generator().manual_seed(0)
@@ -73,13 +85,16 @@ def ours_knn(problem: Problem):
 
 
 def ours_periodic(problem: Problem):
-    return lambda: first_targets(periodic_radius_edges(problem["pos"], problem["cutoff"], problem["cell"])[0])
+    given = (problem["pos"], problem["cutoff"], problem["cell"], problem.get("pbc", True))
+    return lambda: first_targets(periodic_radius_edges(*given)[0])
 
 
 def periodic_by_definition(problem: Problem) -> Results:
-    """All 27 images, enough for a cutoff below the cell's height."""
+    """All images that the cutoff may reach from inside of the cell."""
     pos, cell = problem["pos"], problem["cell"]
-    steps = torch.cartesian_prod(*[torch.arange(-1, 2, dtype=torch.float64)] * 3)
+    reach = (problem["cutoff"] * torch.linalg.inv(cell).norm(dim=0)).ceil() + 1
+    reach[~torch.tensor(problem.get("pbc", (True,) * 3))] = 0
+    steps = torch.cartesian_prod(*[torch.arange(-r, r + 1, dtype=torch.float64) for r in reach.tolist()])
     found = []
     for step in steps:
         near = (pos[None] - pos[:SAMPLE, None] + step @ cell).norm(dim=-1) <= problem["cutoff"]
@@ -136,17 +151,17 @@ def ase_list(problem: Problem):
     if len(problem["pos"]) > 20_000:
         raise Unavailable("one call takes about 20 s at this size; compare at 10,000 points")
     pos, cell = problem["pos"].numpy(), problem["cell"].numpy()
-    atoms = Atoms(numbers=np.ones(len(pos), int), positions=pos, cell=cell, pbc=True)
+    atoms = Atoms(numbers=np.ones(len(pos), int), positions=pos, cell=cell, pbc=problem.get("pbc", True))
     return lambda: {"i": torch.from_numpy(neighbor_list("ijS", atoms, problem["cutoff"])[0])}
 
 
 def matscipy_list(problem: Problem):
     from matscipy.neighbours import neighbour_list
 
-    pos, cell = problem["pos"].numpy(), problem["cell"].numpy()
+    pos, cell, pbc = problem["pos"].numpy(), problem["cell"].numpy(), np.array(problem.get("pbc", (True,) * 3))
 
     def run() -> Results:
-        i, *_ = neighbour_list("ijS", cutoff=problem["cutoff"], positions=pos, cell=cell, pbc=np.ones(3, bool))
+        i, *_ = neighbour_list("ijS", cutoff=problem["cutoff"], positions=pos, cell=cell, pbc=pbc)
         return {"i": torch.from_numpy(i)}
 
     return run
@@ -158,10 +173,10 @@ def vesin_list(ordered: bool):
 
         calculator = NeighborList(cutoff=problem["cutoff"], full_list=True, sorted=ordered)
         cell = problem["cell"].numpy() if "cell" in problem else np.eye(3)
-        pos = problem["pos"].numpy()
+        pos, pbc = problem["pos"].numpy(), problem.get("pbc", ("cell" in problem,) * 3)
 
         def run() -> Results:
-            i, *_ = calculator.compute(pos, box=cell, periodic="cell" in problem, quantities="ijS", copy=True)
+            i, *_ = calculator.compute(pos, box=cell, periodic=list(pbc), quantities="ijS", copy=True)
             return {"i": torch.from_numpy(i.astype(np.int64))}
 
         return run
@@ -188,6 +203,12 @@ SIZES = {
     "100,000 points, 30 neighbours": {"points": 100_000, "neighbors": 30},
 }
 TINY = {"1,000 points, 10 neighbours": {"points": 1000, "neighbors": 10}}
+CRYSTALS = {
+    "copper, 4 atoms, 6 A": {"repeats": (1, 1, 1), "cutoff": 6.0},
+    "copper slab, 100 atoms, 6 A": {"repeats": (5, 5, 1), "cutoff": 6.0, "vacuum": 12.0},
+    "copper, 500 atoms, 6 A": {"repeats": (5, 5, 5), "cutoff": 6.0},
+    "copper, 4,000 atoms, 6 A": {"repeats": (10, 10, 10), "cutoff": 6.0},
+}
 LARGEST = ("100,000 points, 30 neighbours",)
 
 CASES = [
@@ -235,6 +256,23 @@ CASES = [
         },
         peer="ASE neighbor_list",
         reference=periodic_by_definition,
+    ),
+    Case(
+        "periodic_crystals",
+        "the same for metals as one simulates them: many neighbours, small cells, slabs",
+        sizes=CRYSTALS,
+        quick={"copper, 4 atoms, 3 A": {"repeats": (1, 1, 1), "cutoff": 3.0}},
+        setup=copper,
+        contenders={
+            "geomeq periodic_radius_edges": ours_periodic,
+            "ASE neighbor_list": ase_list,
+            "matscipy neighbour_list": matscipy_list,
+            "vesin": vesin_list(ordered=False),
+            "vesin, sorted": vesin_list(ordered=True),
+        },
+        peer="ASE neighbor_list",
+        reference=periodic_by_definition,
+        claims=(Claim("no slower than ASE", "geomeq periodic_radius_edges", "ASE neighbor_list"),),
     ),
     Case(
         "radius_edges_batch",
