@@ -1,6 +1,7 @@
 """The few kernels that decide the speed: stencils over neighbours and reductions over segments."""
 
 from geomeq.ops.chebyshev import chebyshev
+from geomeq.ops.edge_message import edge_message
 from geomeq.ops.edge_rotation import EdgeLayout, EdgeRotation
 from geomeq.ops.laplacian import rescaled_laplacian
 from geomeq.ops.ring_conv import RingFilters, ring_conv, ring_conv_transpose
@@ -23,6 +24,7 @@ __all__ = [
     "StencilPattern",
     "TypedPattern",
     "chebyshev",
+    "edge_message",
     "rescaled_laplacian",
     "ring_conv",
     "ring_conv_transpose",

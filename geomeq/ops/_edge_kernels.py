@@ -87,15 +87,24 @@ def edge_rotate_out(
     wigner: Tensor, y: Tensor, index: Tensor, sorting: Sequence[Tensor], num_nodes: int, lmax: int, mmax: int
 ) -> Tensor:
     """The transpose of :func:`edge_rotate_in`: ``[E, B, S C]`` to ``[N, R, C]``, summed over edges."""
+    out = y.new_zeros(num_nodes, (lmax + 1) ** 2, y.size(2) // index.size(1))
+    add_rotated_out(out, wigner, y, index, sorting, lmax, mmax)
+    return out
+
+
+def add_rotated_out(
+    out: Tensor, wigner: Tensor, y: Tensor, index: Tensor, sorting: Sequence[Tensor], lmax: int, mmax: int
+) -> None:
+    """Adds what :func:`edge_rotate_out` returns to ``out [N, R, C]``. Knows no derivatives."""
     sides = index.size(1)
-    if y.device.type != "cpu" or y.numel() == 0:
-        return plain_out(wigner, y, index, num_nodes, lmax, mmax)
-    channels = y.size(2) // sides
-    out = y.new_zeros(num_nodes, layout_of(lmax, mmax).num_coefficients * channels)
-    rows = y.contiguous().view(-1, channels)
+    if y.numel() == 0 or out.numel() == 0:
+        return
+    if y.device.type != "cpu":
+        out += plain_out(wigner, y, index, out.size(0), lmax, mmax)
+        return
+    rows, flat = y.contiguous().view(-1, out.size(2)), out.view(out.size(0), -1)
     for side in range(sides):
-        _sum_side(out, wigner, rows, index[:, side], sorting[side], side, sides, lmax, mmax)
-    return out.view(num_nodes, -1, channels)
+        _sum_side(flat, wigner, rows, index[:, side], sorting[side], side, sides, lmax, mmax)
 
 
 def _sum_side(

@@ -13,10 +13,12 @@
 - :class:`Laplacian`: the scaled Laplacian of a graph as an operator, for Chebyshev filters.
 - :func:`to_pygsp`, :func:`from_pygsp`: graphs to and from pygsp.
 - :class:`SteerableAttributes`, :class:`RadialBasis`: directions and lengths of edges, for steerable networks.
+- :class:`EdgeFrames`: frames of edges, for spherical channels.
 - :class:`ParticleFeatures`: node features of moving particles.
 """
 
 from .cutoff_graph import CutoffGraph
+from .edge_frames import EdgeFrames
 from .fully_connected import FullyConnected
 from .gauge_features import GaugeFeatures
 from .gauge_randomize import GaugeRandomize
@@ -38,6 +40,7 @@ from .steerable_attributes import SteerableAttributes
 
 __all__ = [
     "CutoffGraph",
+    "EdgeFrames",
     "FullyConnected",
     "GaugeFeatures",
     "GaugeRandomize",
