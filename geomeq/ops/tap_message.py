@@ -62,13 +62,15 @@ def plain_tap_message(first: Tensor, gate: Tensor, weights: Sequence[Tensor], ro
     hidden = F.silu(torch.stack(_taps(first, taps), dim=1)) * gate[:, None]
     hidden = F.silu(torch.matmul(hidden, middle) + middle_bias)
     out = F.silu(torch.matmul(hidden, last) + last_bias)
-    out = out.view(first.size(0), taps, sum(rows), -1)
+    out = out.view(first.size(0), taps, sum(rows), last.size(1) // sum(rows))
     if taps == 1:
         return out[:, 0]
     parts = []
     for own in out.split(list(rows), dim=2):
         top = own.size(2) // 2
-        parts += [sum(_signed(own, m, top)) / taps for m in range(-top, top + 1)]
+        for m in range(-top, top + 1):
+            terms = _signed(own, m, top)
+            parts.append((terms[0] + terms[1] + terms[2] + terms[3]) / taps)
     return torch.stack(parts, dim=1)
 
 
