@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 NORMS = ("none", "mean", "nodal", "modal", "support", "geometric")
+CHUNK = 1 << 18  #: Edges whose intermediate numbers are held at once, some tens of megabytes.
 _TINY = 1e-9  # of the largest sum: below, a filter meets no node of a group but for rounding
 
 
@@ -28,6 +29,13 @@ class Groups(NamedTuple):
     def sum(self, values: Tensor) -> Tensor:
         """``[M, K]`` to ``[G, K]``."""
         total = values.new_zeros(self.num, values.size(1)).index_add(0, self.number, values)
+        return total * self.share
+
+    def sum_of_sizes(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sums of absolute values, ``[M, K]`` and ``[M]`` to ``[G, K]``, without another ``[M, K]``."""
+        total = values.new_zeros(self.num, values.size(1))
+        for part, w, number in zip(values.split(CHUNK), weight.split(CHUNK), self.number.split(CHUNK), strict=True):
+            total.index_add_(0, number, part.abs() * w[:, None])
         return total * self.share
 
     def mean(self, sums: Tensor) -> Tensor:
@@ -59,7 +67,7 @@ def normalised(
     if norm == "modal":
         bias = _ratio(groups.sum(psi * q), groups.sum(inside * q))
         psi = torch.where(inside & ~isotropic, psi - bias[groups.number], psi)
-    scale = groups.sum(psi.abs() * q)
+    scale = groups.sum_of_sizes(psi, weight)
     if norm == "mean":
         return psi / groups.mean(scale).clamp(min=1e-300)
     return _divide(psi, scale, groups)

@@ -10,6 +10,7 @@ from .._checks import check_shape
 from ..groups.so3 import sphere_frame
 from ..neighbors import radius_edges
 from ..spheres import Sampling
+from ._disco_norm import CHUNK
 
 _SAME = 1e-9  # radians: nearer points are one place, and see no direction to each other
 
@@ -82,6 +83,12 @@ def find_caps(pos: Tensor, frame: Tensor, points: Tensor, radius: float) -> Caps
     check_radius(radius)
     chord = 2 * math.sin(min(radius, math.pi) / 2) * (1 + 1e-12)
     edges = radius_edges(points, chord, query=pos, rtol=0.0)
+    parts = [_polar(pos, frame, points, part, radius) for part in edges.split(CHUNK, dim=1)]
+    return Caps(*(torch.cat(found, dim=-1) for found in zip(*parts, strict=True)))
+
+
+def _polar(pos: Tensor, frame: Tensor, points: Tensor, edges: Tensor, radius: float) -> Caps:
+    """Those of the edges (point, cap) that are within the radius, with distance and azimuth."""
     j, i = edges
     apart = points[j] - pos[i]  # its tangent part is that of the point, without the digits a far origin would cost
     r = 2 * torch.atan2(apart.norm(dim=1), (points[j] + pos[i]).norm(dim=1))  # accurate from 0 to pi

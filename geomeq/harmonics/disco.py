@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch_geometric.data import Data
 
 from ..groups._lasting import lasting
 from ..spheres import Sampling
-from ._disco_norm import NORMS, Groups, normalised
+from ._disco_norm import CHUNK, NORMS, Groups, normalised
 from .caps import Meridian, find_caps, find_meridian, meridian_frames, shares_meridian, spread_meridian
 from .filter_basis import FilterBasis, KernelShape, filter_basis
 
@@ -156,9 +157,10 @@ class DiscoGeometry:
         return edges, self._meridian.r[entry], self._meridian.angle[entry]
 
     def _coefficients(self, r: Tensor, angle: Tensor, weight: Tensor, groups: Groups) -> Tensor:
-        psi = self.basis(r, angle)
-        inside = self.basis.support(r, angle)
-        return normalised(psi, inside, weight, groups, self.norm, self.basis.isotropic, self.cutoff) * weight[:, None]
+        psi = _by_parts(self.basis, r, angle)
+        inside = _by_parts(self.basis.support, r, angle) if self.norm in ("support", "modal") else psi
+        made = normalised(psi, inside, weight, groups, self.norm, self.basis.isotropic, self.cutoff)
+        return made.mul_(weight[:, None])
 
     def _grids(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns of the caps and of the points in them."""
@@ -271,6 +273,12 @@ def default_cutoff(source: Sampling, target: Sampling, kernel_shape: KernelShape
     """
     radial = kernel_shape if isinstance(kernel_shape, int) else kernel_shape[0]
     return min((radial + 1) / 2 * max(source.step, target.step), math.pi)
+
+
+def _by_parts(function: Callable[[Tensor, Tensor], Tensor], r: Tensor, angle: Tensor) -> Tensor:
+    """A function of many edges, whose intermediate results are those of some of them at a time."""
+    parts = [function(*part) for part in zip(r.split(CHUNK), angle.split(CHUNK), strict=True)]
+    return torch.cat(parts)
 
 
 def disco_graph(

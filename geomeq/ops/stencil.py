@@ -89,16 +89,18 @@ def sparse_rows(edge_index: Tensor, size: tuple[int, int], num_coefs: int) -> li
 
     # entry (e, k) of target i: after the rows of earlier targets, after k rows of i, at e's rank among i's edges
     rank = torch.empty_like(perm).index_copy_(0, perm, torch.arange(num_edges, device=device))
-    position = (ptr[target] * (num_coefs - 1) + rank)[:, None] + degree[target][:, None] * k
-    order = torch.empty(num_edges * num_coefs, dtype=torch.long, device=device)
-    order.index_copy_(0, position.view(-1), torch.arange(num_edges * num_coefs, device=device))
-    col = source[order // max(num_coefs, 1)]
+    position = ((ptr[target] * (num_coefs - 1) + rank)[:, None] + degree[target][:, None] * k).view(-1)
+    del rank  # what follows has K numbers per edge: no more of it at once than is needed
+    order, col = (torch.empty(num_edges * num_coefs, dtype=dtype, device=device) for _ in range(2))
+    order.index_copy_(0, position, torch.arange(num_edges * num_coefs, dtype=dtype, device=device))
+    col.index_copy_(0, position, source.to(dtype)[:, None].expand(-1, num_coefs).reshape(-1))
+    position = position.to(dtype)
 
     # by source; within one source by target, so that the transposed sum reads its rows in memory order
     perm_t = perm[torch.argsort(source[perm], stable=True)]
     ptr_t = torch.searchsorted(source[perm_t], torch.arange(num_sources + 1, device=device)) * num_coefs
-    col_t = (target[perm_t][:, None] * num_coefs + k).view(-1)
-    return [t.to(dtype) for t in (rows, col, order, position.view(-1), ptr_t, col_t, perm_t)]
+    col_t = (target[perm_t].to(dtype)[:, None] * num_coefs + k.to(dtype)).view(-1)
+    return [t.to(dtype) for t in (rows, col, order, position, ptr_t, col_t, perm_t)]
 
 
 class Stencil(nn.Module):
