@@ -1,9 +1,11 @@
 """One ready network per published system, each with a dataclass config."""
 
 from ._codec_file import CodecError
+from ._escn_config import ESCNConfig
 from .cheblienet import ChebLieNet, ChebLieNetConfig
 from .deep_sphere import DeepSphere, DeepSphereConfig
 from .disco_unet import DiscoUNet, DiscoUNetConfig
+from .escn import ESCN
 from .gcnn import GCNN, GCNNConfig
 from .gem_cnn import GEMCNN, GEMCNNConfig
 from .harmonic_net import HarmonicNet, HarmonicNetConfig
@@ -28,6 +30,7 @@ from .segnn import SEGNN, SEGNNConfig, balanced_irreps
 from .spin_net import SpinNet, SpinNetConfig
 
 __all__ = [
+    "ESCN",
     "GCNN",
     "GEMCNN",
     "SCN",
@@ -40,6 +43,7 @@ __all__ = [
     "DirectionFit",
     "DiscoUNet",
     "DiscoUNetConfig",
+    "ESCNConfig",
     "FourierRank",
     "GCNNConfig",
     "GEMCNNConfig",

@@ -31,6 +31,7 @@ from .pointwise import FourierFeatures, Pointwise, check_pointwise
 from .rd_loss import rd_loss
 from .se_conv import SEConv
 from .segnn_conv import SEGNNConv
+from .so2_conv import SO2Conv
 from .so2_linear import SO2Linear
 from .so2_norm import GaugeDropout, SO2BatchNorm
 from .so2_weights import paths_from_so2, so2_from_paths, so2_paths
@@ -96,6 +97,7 @@ __all__ = [
     "SEConv",
     "SEGNNConv",
     "SO2BatchNorm",
+    "SO2Conv",
     "SO2Linear",
     "SpatialPool2d",
     "SphereAggregation",

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._gate import SILU_FACTOR
+from .spherical_linear import unit_variance_
 
 
 class LowRankSO2(nn.Module):
@@ -49,8 +50,7 @@ class LowRankSO2(nn.Module):
         for down, up, gate in zip(self.down, self.up, self.gates, strict=True):
             nn.init.normal_(down, std=down.size(1) ** -0.5)
             nn.init.normal_(up, std=(up.size(0) * up.size(1)) ** -0.5)  # all parts add up
-            nn.init.normal_(gate.weight, std=gate.in_features**-0.5)
-            nn.init.zeros_(gate.bias)
+            unit_variance_(gate)
 
     def forward(self, h: Tensor, edge_scalars: Tensor) -> Tensor:
         """Maps ``[E, B, 2 * in_channels]`` (source, target) to ``[E, B, out_channels]``."""

@@ -54,3 +54,11 @@ class SphericalLinear(nn.Module):
     def extra_repr(self) -> str:
         """What ``repr`` shows."""
         return f"{self.in_channels}, {self.out_channels}, lmax={self.lmax}, bias={self.bias is not None}"
+
+
+def unit_variance_(layer: nn.Module) -> None:
+    """Normal weights that keep the variance of independent inputs, no shift."""
+    assert isinstance(layer, nn.Linear)
+    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from ._paths import Constant
 from ._rows import row_degrees
 from .sphere_grid import SphereGrid
 from .spherical_activations import SphericalGate
-from .spherical_linear import SphericalLinear
+from .spherical_linear import SphericalLinear, unit_variance_
 
 _SAMPLES = 1 << 21  # numbers of one slice of the grid: 8 MiB in float32
 
@@ -173,10 +172,3 @@ def in_slices(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Te
     if torch.is_grad_enabled():
         return torch.cat([checkpoint(function, part, use_reentrant=False) for part in x.split(chunk)])
     return torch.cat([function(part) for part in x.split(chunk)])
-
-
-def unit_variance_(layer: nn.Linear) -> None:
-    """Normal weights that keep the variance of independent inputs, no shift."""
-    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
