@@ -68,6 +68,16 @@ def build(name: str, config: dict[str, object], cutoff: float, elements: Sequenc
     return getattr(models, kind)(getattr(models, f"{kind}Config")(**{"cutoff": cutoff, **config}))
 
 
+def restore(folder: Path) -> tuple[ScaledPotential, dict[str, object]]:
+    """The trained model that a run left in its folder, and what ``history.json`` says of it."""
+    about = json.loads((folder / "history.json").read_text())
+    state = torch.load(folder / "model.pt", weights_only=True, map_location="cpu")
+    network = build(about["model"], about["config"], about["cutoff"], about["elements"])
+    model = ScaledPotential(network, about["scale"], torch.zeros_like(state["atom_energies"]))
+    model.load_state_dict(state)
+    return model.eval(), about
+
+
 def force_scale(frames: Frames | LazyFrames) -> float:
     """The root mean square force of (the first 1,000) training frames."""
     batch = frames.batch(torch.arange(min(1000, len(frames))))

@@ -49,10 +49,11 @@ def test_training_runs_end_to_end(example, tmp_path):
     assert about["tests"]["test"] == found["test"]
     assert about["history"][1]["minutes"] > about["history"][0]["minutes"] > 0
     assert found["nve"]["deviation"] < 0.1
-    again = example.build("segnn", about["config"], about["cutoff"], about["elements"])
-    model = example.ScaledPotential(again, 1.0, torch.zeros(9))
-    model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    model, again = example.restore(tmp_path)
+    assert again == about
     assert float(model.scale) == pytest.approx(about["scale"])
+    state = checkpoint(tmp_path)["average"]
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("halt", [3, 2])  # at the end of an epoch, and within one
