@@ -1,7 +1,7 @@
 """Do messages that know directions across the edge pay, and what do they cost in symmetry?
 
 Claim (Zitnick et al., 2022): looser messages, unconstrained networks on rows of order |m| <= 1 in the frame of the
-edge, give lower errors than the strictly equivariant ones on m = 0. Later networks (eSCN, eSEN) took the exactness back.
+edge, give lower errors than strictly equivariant ones on m = 0. Later networks (eSCN, eSEN) took the exactness back.
 
 Five networks of equal width (L = 3, 32 channels, 2 layers) learn energies and forces of molecular dynamics from the
 same frames for the same number of epochs: SCN with (a) m = 0, (b) m <= 1 and one tap, (c) m <= 1 and four taps; gated
