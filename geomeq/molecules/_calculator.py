@@ -105,6 +105,7 @@ class GeomeqCalculator:
                 "Angstrom), or a transform that makes the edges"
             )
         self.transform, self.min_distance = transform, float(min_distance)
+        self._differentiates = _configured(model, "forces") != "direct"  # else nothing needs to be remembered
         known = _configured(model, "elements") if elements is None else elements
         self.elements = None if known is None else frozenset(int(z) for z in known)
         self.neighbors = None if self.cutoff is None else VerletList(float(self.cutoff), skin)
@@ -126,7 +127,8 @@ class GeomeqCalculator:
         data = self.graph(self.atoms)
         if isinstance(self.model, nn.Module) and self.model.training:
             self.model.eval()
-        out = self.model(data)
+        with torch.set_grad_enabled(self._differentiates):
+            out = self.model(data)
         self.results = _results(out, data, self.atoms)
 
     def graph(self, atoms: "Atoms") -> Data:

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from geomeq.models import SEGNN, Potential, ScaledPotential, SEGNNConfig
-from geomeq.molecules import GeomeqCalculator
+from geomeq.models import ESCN, SEGNN, ESCNConfig, Potential, ScaledPotential, SEGNNConfig
+from geomeq.molecules import GeomeqCalculator, from_ase
 from geomeq.transforms import PeriodicGraph
 from tests.molecules._lennard_jones import LennardJones
 
 pytest.importorskip("ase", reason="needs ase: pip install 'geomeq[data]'")
 
 from ase import Atoms, units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones as AseLennardJones
@@ -237,6 +237,43 @@ def test_any_network_of_the_package_with_its_own_cutoff_and_precision():
     model.train()
     atoms.get_forces()
     assert not model.training
+
+
+def test_spherical_channels_give_all_properties_and_direct_forces_keep_no_graph():
+    atoms = bulk("NaCl", "rocksalt", a=5.64)
+    atoms.rattle(0.1, seed=0)
+    for forces in ("autograd", "direct"):
+        model = ESCN(ESCNConfig(lmax=2, mmax=1, channels=8, num_layers=1, cutoff=4.0, forces=forces)).double()
+        expected = model.eval()(PeriodicGraph(4.0)(from_ase(atoms)))
+        seen = []
+        model.norm.register_forward_hook(lambda *args, seen=seen: seen.append(args[2].requires_grad))
+        atoms.calc = GeomeqCalculator(model)
+        assert atoms.get_potential_energy() == pytest.approx(float(expected["energy"].detach()), abs=1e-10)
+        np.testing.assert_allclose(atoms.get_forces(), expected["forces"].detach(), atol=1e-10)
+        np.testing.assert_allclose(atoms.get_stress(voigt=False), expected["stress"][0].detach(), atol=1e-10)
+        np.testing.assert_allclose(atoms.get_potential_energies().sum(), atoms.get_potential_energy(), atol=1e-10)
+        assert seen == [forces == "autograd"]
+
+
+@pytest.mark.slow
+def test_spherical_channels_conserve_energy():
+    model = ScaledPotential(ESCN(ESCNConfig(channels=16, cutoff=4.0)).double(), 0.3)
+    for start in (molecule("CH3CH2OH"), bulk("NaCl", "rocksalt", a=5.64, cubic=True)):
+        start.rattle(0.05, seed=1)
+        thermal = np.sqrt(units.kB * 300 * start.get_masses()[:, None])
+        start.set_momenta(thermal * np.random.default_rng(0).normal(size=(len(start), 3)))
+        deviation = []
+        for steps in (100, 200):
+            atoms, energies = start.copy(), []
+            atoms.calc = GeomeqCalculator(model)
+            dynamics = VelocityVerlet(atoms, 25 / steps * units.fs)
+            dynamics.attach(lambda atoms=atoms, energies=energies: energies.append(atoms.get_total_energy()))
+            dynamics.run(steps)
+            deviation.append(np.ptp(energies))
+            trend = np.polyfit(np.arange(len(energies)), energies, 1)[0] * len(energies)
+            assert abs(trend) < 0.3 * deviation[-1]  # it swings, and does not drift
+        assert deviation[0] / deviation[1] == pytest.approx(4, rel=0.1)  # all of it is the integrator's
+        assert deviation[1] < 0.01 * atoms.get_kinetic_energy()
 
 
 def test_far_atoms_lose_no_digits_in_single_precision():
