@@ -23,6 +23,18 @@ def test_the_exponent_is_the_slope():
     assert math.isclose(script.exponent(points, "memory"), 1.0, rel_tol=1e-9)
 
 
+def test_the_line_of_memory_is_what_buffers_and_pixels_take():
+    script = load("reproduce/disco_scaling")
+    points = [{"pixels": n, "base": 100, "peak": 100 + 5000 + 7 * n} for n in (10, 1000, 8000)]
+    fixed, each, error = script.affine(points)
+    assert math.isclose(fixed, 5000, rel_tol=1e-6)
+    assert math.isclose(each, 7, rel_tol=1e-6)
+    assert error < 1e-6
+    assert script.exponent(points, "memory") < 0.5  # which says little of pixels here
+    points[1]["peak"] += 6000
+    assert script.affine(points)[2] > 0.1
+
+
 def test_the_gap_grows_with_the_powers_of_the_resolution():
     script = load("reproduce/disco_scaling")
     small, large = script.spectral_gap(32), script.spectral_gap(64)
