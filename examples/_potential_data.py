@@ -32,9 +32,10 @@ def load(args: argparse.Namespace) -> Task:
     train, valid, tests = _sets(args)
     if args.test_frames:
         tests = {name: frames[: args.test_frames] for name, frames in tests.items()}
-    elements = sorted({int(z) for frame in _all(train, *tests.values()) for z in frame.z.unique()})
+    sample = _some(train)
+    elements = sorted({int(z) for part in (sample, *map(_some, tests.values())) for f in part for z in f.z.unique()})
     energies = torch.zeros(1 + max(elements), dtype=torch.float64)
-    fitted = atom_energies(train)
+    fitted = atom_energies(sample)
     energies[: fitted.numel()] = fitted
     kind = LazyFrames if args.lazy else Frames
 
@@ -45,8 +46,9 @@ def load(args: argparse.Namespace) -> Task:
     return Task(args.data, keep(train), keep(valid) if len(valid) else None, kept, elements, energies)
 
 
-def _all(*sets: Sequence[Data]) -> Sequence[Data]:
-    return [frame for frames in sets for frame in frames]
+def _some(frames: Sequence[Data], count: int = 2000) -> list[Data]:
+    """Frames spread over the whole set, few enough to read at once."""
+    return [frames[k] for k in range(0, len(frames), max(1, len(frames) // count))]
 
 
 def _sets(args: argparse.Namespace) -> tuple[Sequence[Data], Sequence[Data], dict]:
