@@ -13,7 +13,17 @@ from torch_geometric.data import Data
 
 from geomeq.groups import wrap_angle
 from geomeq.testing._elements import Element
-from geomeq.testing._types import INVARIANT, MATRIX, POSITION, VECTOR, FeatureType, act, check_type, parse_type
+from geomeq.testing._types import (
+    INVARIANT,
+    MATRIX,
+    POSITION,
+    VECTOR,
+    WIGNER,
+    FeatureType,
+    act,
+    check_type,
+    parse_type,
+)
 
 #: Attributes of coarser levels (``pos_1``, ``pool_index_2``), as ``transforms.MultiScale`` writes them.
 _LEVEL = re.compile(r"(.+)_([1-9]\d*)")
@@ -93,6 +103,8 @@ def default_type(name: str, value: Tensor) -> FeatureType:
         return POSITION
     if (name in VECTOR_NAMES or name in _ROW_NAMES) and value.size(-1) == 3:
         return VECTOR
+    if name == "edge_wigner" and value.dim() == 2:
+        return WIGNER
     if name in _MATRIX_NAMES and value.shape[-2:] == (3, 3):
         return MATRIX
     return INVARIANT
@@ -128,7 +140,7 @@ def what_moves(data: Data, types: Mapping[str, FeatureType], element: Element) -
     for name, kind in types.items():
         turned = element.turn is not None and (name in _FRAME_NAMES or kind.turns)
         shifted = element.shift is not None and (name == "pos" or kind.kind == "position")
-        rotated = element.matrix is not None and kind.kind in ("irreps", "position", "matrix")
+        rotated = element.matrix is not None and kind.kind in ("irreps", "position", "matrix", "wigner")
         if turned or shifted or rotated:
             names.append(name)
     return names

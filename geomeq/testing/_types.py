@@ -1,5 +1,6 @@
 """How a tensor moves under a symmetry: its type, parsed from what users write."""
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from e3nn import o3
 from torch import Tensor
 
 from geomeq.groups import SO2Irreps
+from geomeq.ops import EdgeLayout
 from geomeq.testing._elements import Element, irrep_matrix
 
+_AXIS = re.compile(r"(.+) on axis (-?\d+)")
 _ORDERS = re.compile(r"^\s*(\d+x)?\d+(\s*\+\s*(\d+x)?\d+)*\s*$")
 
 
@@ -22,7 +25,8 @@ class FeatureType:
     Attributes:
         kind: ``"invariant"`` (nothing moves it), ``"irreps"`` (O(3) types), ``"orders"`` (SO(2) orders in
             the frames of the nodes), ``"position"`` (a point: turned and shifted), ``"matrix"``
-            (``[..., 3, 3]``, turned on both sides), ``"polar"``, ``"angle"`` and ``"transport"`` (relative geometry of
+            (``[..., 3, 3]``, turned on both sides), ``"wigner"`` (flat rows of Wigner matrices of edges, in the
+            order of ``EdgeLayout``), ``"polar"``, ``"angle"`` and ``"transport"`` (relative geometry of
             edges, which shifts where frames turn).
         irreps: For ``"irreps"``.
         orders: For ``"orders"``: multiplicity and order of each block.
@@ -62,6 +66,7 @@ ANGLE = FeatureType("angle")
 TRANSPORT = FeatureType("transport")
 POSITION = FeatureType("position")
 MATRIX = FeatureType("matrix")
+WIGNER = FeatureType("wigner")
 VECTOR = FeatureType("irreps", o3.Irreps("1x1o"))
 
 
@@ -70,7 +75,9 @@ def parse_type(spec: Any) -> FeatureType:
 
     Args:
         spec: ``None``, ``"invariant"``, ``"vector"``, ``"position"``, ``"matrix"``, an ``o3.Irreps`` or its
-            string (``"8x0e+8x1o"``), or SO(2) orders: an ``SO2Irreps`` or its string ``"16x0+8x1"`` (no parity
+            string (``"8x0e+8x1o"``; ``"1x0e+1x1o+1x2e on axis -2"`` where components are not the last axis, as in
+            spherical channels ``[N, (L+1)^2, C]``), ``"wigner"`` (rows of Wigner matrices, as ``EdgeFrames`` writes
+            them), or SO(2) orders: an ``SO2Irreps`` or its string ``"16x0+8x1"`` (no parity
             letter).
 
     Raises:
@@ -86,8 +93,12 @@ def parse_type(spec: Any) -> FeatureType:
         return FeatureType("irreps", o3.Irreps(spec))
     text = str(spec).strip()
     named = {"invariant": INVARIANT, "scalar": INVARIANT, "vector": VECTOR, "position": POSITION, "matrix": MATRIX}
+    named["wigner"] = WIGNER
     if text in named:
         return named[text]
+    placed = _AXIS.fullmatch(text)
+    if placed is not None:
+        return FeatureType("irreps", parse_type(placed[1]).irreps, axis=int(placed[2]))
     if _ORDERS.match(text):
         return FeatureType("orders", orders=tuple(_parse_order(part) for part in text.split("+")))
     try:
@@ -145,7 +156,7 @@ def act(kind: FeatureType, x: Tensor, element: Element, turn: Tensor | None = No
     x = x.to(torch.float64)
     if kind.kind == "orders":
         return x if turn is None else _turn_orders(kind, x, turn)
-    if element.matrix is not None and kind.kind in ("irreps", "position", "matrix"):
+    if element.matrix is not None and kind.kind in ("irreps", "position", "matrix", "wigner"):
         x = _act_linear(kind, x, element.matrix.to(x.device))
     if element.shift is not None and kind.kind == "position":
         x = (x.movedim(kind.axis, -1) + element.shift.to(x.device)).movedim(-1, kind.axis)
@@ -155,6 +166,8 @@ def act(kind: FeatureType, x: Tensor, element: Element, turn: Tensor | None = No
 def _act_linear(kind: FeatureType, x: Tensor, matrix: Tensor) -> Tensor:
     if kind.kind == "matrix":
         return matrix @ x @ matrix.T
+    if kind.kind == "wigner":
+        return _act_wigner(x, matrix)
     if kind.kind == "position":
         return (x.movedim(kind.axis, -1) @ matrix.T).movedim(-1, kind.axis)
     assert kind.irreps is not None
@@ -163,6 +176,46 @@ def _act_linear(kind: FeatureType, x: Tensor, matrix: Tensor) -> Tensor:
     layout = _layout(x, kind.irreps.dim)
     assert layout is not None, "call check_type first"
     return _act_irreps(kind.irreps, x.reshape(layout), matrix).reshape(x.shape)
+
+
+def _act_wigner(x: Tensor, matrix: Tensor) -> Tensor:
+    """Rows of D(R) for the edge ``e`` become rows of D(S R Q^-1), which sends ``Q e`` to the axis y as well.
+
+    With S = 1 for a rotation Q; for a mirror image S turns x about, so that the new frame is a rotation again.
+    """
+    layout = wigner_layout(x)
+    improper = bool(torch.linalg.det(matrix) < 0)
+    flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64))
+    blocks = []
+    for degree, m, start in zip(layout.degrees, layout.signed_orders, layout.starts, strict=True):
+        row = x[..., start : start + 2 * degree + 1] @ irrep_matrix(degree, (-1) ** degree, matrix.cpu()).T.to(x.device)
+        if improper:  # the mirror at x = 0 is diagonal in real harmonics about y
+            row = row * float(irrep_matrix(degree, (-1) ** degree, flip)[degree + m, degree + m].round())
+        blocks.append(row)
+    return torch.cat(blocks, dim=-1)
+
+
+def wigner_layout(x: Tensor) -> EdgeLayout:
+    """The layout of flat Wigner rows ``[E, T]``, from their number and, where two have it, from rows of length 1.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = _layouts(x.size(-1))
+    if not found:
+        raise ValueError(f"no Wigner rows have {x.size(-1)} numbers; make them by EdgeFrames or edge_wigner")
+    return next((layout for layout in found if _has_unit_rows(x, layout)), found[0])
+
+
+@functools.cache
+def _layouts(values: int, highest: int = 16) -> list[EdgeLayout]:
+    pairs = ((lmax, mmax) for lmax in range(highest + 1) for mmax in range(lmax + 1))
+    return [layout for layout in (EdgeLayout(*pair) for pair in pairs) if layout.num_values == values]
+
+
+def _has_unit_rows(x: Tensor, layout: EdgeLayout) -> bool:
+    rows = [x[..., a : a + 2 * deg + 1] for deg, a in zip(layout.degrees, layout.starts, strict=True)]
+    return all(bool(((row.norm(dim=-1) - 1).abs() < 1e-3).all()) for row in rows)
 
 
 def _act_irreps(irreps: o3.Irreps, x: Tensor, matrix: Tensor) -> Tensor:
