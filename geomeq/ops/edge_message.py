@@ -2,7 +2,7 @@ r"""Messages in the frames of edges with memory that does not grow with the numb
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from geomeq.ops.edge_rotation import EdgeRotation
 __all__ = ["edge_message"]
 
 Mix = Callable[..., Tensor]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def edge_message(
@@ -139,10 +141,23 @@ def _leaves(tensors: Sequence[Tensor | None], need: Sequence[bool]) -> list[Tens
     return [None if t is None else t.detach().requires_grad_(n) for t, n in zip(tensors, need, strict=True)]
 
 
+def _in_full(forward: Callable[P, T]) -> Callable[P, T]:
+    """Runs ``forward`` without autocast; the mix has it as the caller had."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        plan = args[1]
+        assert isinstance(plan, _Plan)
+        with torch.autocast(plan.autocast[0], enabled=False):
+            return forward(*args, **kwargs)
+
+    return run
+
+
 class _Message(torch.autograd.Function):
     """The sum over all chunks. Keeps its inputs only."""
 
     @staticmethod
+    @_in_full
     def forward(ctx: Any, plan: _Plan, x: Tensor, wigner: Tensor, weight: Tensor | None, *rest: Tensor) -> Tensor:
         ctx.plan, ctx.need = plan, ctx.needs_input_grad[1:]
         ctx.save_for_backward(x, wigner, weight, *rest)
@@ -255,7 +270,10 @@ class _MessageGrad(torch.autograd.Function):
         plan, inputs = ctx.plan, ctx.saved_tensors
         flags = ctx.needs_input_grad[2:]
         totals = [torch.zeros_like(t) if t is not None and n else None for t, n in zip(inputs, flags, strict=True)]
+        targets = [k for k, n in enumerate(flags) if n]
         last_edge_tensor = 4 + plan.num_tensors
+        if not targets or all(s is None for s in seconds):
+            return None, None, *totals
         for chunk in plan.chunks:
 
             def cut(tensors: Sequence[Any], first: int, edges: slice = chunk.edges) -> list[Any]:
@@ -276,7 +294,8 @@ class _MessageGrad(torch.autograd.Function):
                 sources = [leaf for leaf, _ in firsts]
                 grads = torch.autograd.grad(out, sources, leaves[0], create_graph=True, allow_unused=True)
                 pairs = [(g, s) for g, (_, s) in zip(grads, firsts, strict=True) if g is not None and g.requires_grad]
-                targets = [k for k, n in enumerate(flags) if n]
+                if not pairs:
+                    continue
                 found = torch.autograd.grad(
                     [g for g, _ in pairs],
                     [leaves[k] for k in targets],

@@ -1,0 +1,165 @@
+"""Messages in chunks against all edges at once."""
+
+import pytest
+import torch
+from torch import nn
+
+from geomeq.ops import EdgeLayout, EdgeRotation, edge_message
+
+
+class Mix(nn.Module):
+    def __init__(self, channels, dtype):
+        super().__init__()
+        self.linear, self.unused = nn.Linear(channels, 3, dtype=dtype), nn.Parameter(torch.ones(1))
+        self.rows_seen = 0
+
+    def forward(self, h, scale, nothing):
+        assert nothing is None
+        self.rows_seen = max(self.rows_seen, h.size(0))
+        return torch.tanh(self.linear(h)) * scale[:, None, None] ** 2
+
+
+def setting(dtype=torch.float64, side="source", edges=23):
+    layout, edge_index = EdgeLayout(2, 1), torch.randint(0, 5, (2, edges))
+    edge_index = edge_index[:, edge_index[1].argsort()]
+    return {
+        "mix": Mix(4 if side == "both" else 2, dtype),
+        "edge_index": edge_index,
+        "layout": layout,
+        "wigner": torch.randn(edges, layout.num_values, dtype=dtype, requires_grad=True),
+        "x": torch.randn(5, 9, 2, dtype=dtype, requires_grad=True),
+        "scale": torch.randn(edges, dtype=dtype, requires_grad=True),
+        "weight": torch.rand(edges, dtype=dtype, requires_grad=True),
+        "side": side,
+    }
+
+
+def message(s, chunk_size):
+    rotation = EdgeRotation(s["wigner"], s["edge_index"], 5, s["layout"])
+    return edge_message(
+        s["x"], rotation, s["mix"], s["scale"], None, weight=s["weight"], side=s["side"], chunk_size=chunk_size
+    )
+
+
+def derivatives(s, chunk_size):
+    """Output, first derivatives, and the derivatives of a loss that contains those (as forces)."""
+    inputs = [s["x"], s["wigner"], s["scale"], s["weight"]]
+    weights = list(s["mix"].linear.parameters())
+    out = message(s, chunk_size)
+    first = torch.autograd.grad(out.pow(3).sum(), inputs + weights)
+    out = message(s, chunk_size)
+    force = torch.autograd.grad(out.pow(3).sum(), inputs, create_graph=True)
+    second = torch.autograd.grad(sum(f.square().sum() for f in force), inputs + weights)
+    return [out, *first, *force, *second]
+
+
+@pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("side", ["source", "target", "both"])
+def test_chunks_equal_the_whole_to_second_order(dtype, tol, side):
+    s = setting(dtype, side)
+    for whole, parts in zip(derivatives(s, None), derivatives(s, 7), strict=True):
+        assert (whole - parts).abs().max() <= tol * whole.abs().max()
+        assert whole.abs().max() > 0  # the check has teeth
+
+
+def test_never_more_edges_at_once_than_asked_for():
+    s = setting()
+    derivatives(s, 7)
+    assert s["mix"].rows_seen == 7
+    message(s, None)
+    assert s["mix"].rows_seen == 23
+
+
+def test_second_derivatives_against_finite_differences():
+    s = setting(edges=4)
+
+    def run(wigner, x, scale, weight):
+        return message({**s, "wigner": wigner, "x": x, "scale": scale, "weight": weight}, 3)
+
+    inputs = (s["wigner"], s["x"], s["scale"], s["weight"])
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
+
+
+def test_nothing_of_the_size_of_the_edges_is_kept():
+    s = setting(edges=200)
+    kept = []
+
+    def pack(tensor):
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        message(s, 50)
+    rows = s["layout"].num_rows
+    assert (200, rows, 2) not in kept
+    kept.clear()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        message(s, None)
+    assert any(shape[0] in (200, 200 * rows) and shape[-1] in (2, 3) for shape in kept)
+
+
+def test_parameters_alone_may_need_gradients():
+    s = setting()
+    frozen = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in s.items()}
+    (whole,) = torch.autograd.grad(message(frozen, None).sum(), s["mix"].linear.weight)
+    (parts,) = torch.autograd.grad(message(frozen, 5).sum(), s["mix"].linear.weight)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_a_method_of_a_module_brings_its_parameters():
+    s = setting()
+    linear = s["mix"].linear
+    rotation = EdgeRotation(s["wigner"], s["edge_index"], 5, s["layout"])
+    grads = [
+        torch.autograd.grad(edge_message(s["x"], rotation, linear.forward, chunk_size=c).sum(), linear.weight)[0]
+        for c in (None, 5)
+    ]
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_plain_functions_name_what_they_read():
+    s = setting()
+    rotation = EdgeRotation(s["wigner"], s["edge_index"], 5, s["layout"])
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+
+    def mix(h):
+        return factor * h
+
+    with pytest.raises(ValueError, match="pass parameters="):
+        edge_message(s["x"], rotation, mix, chunk_size=5)
+    grads = [
+        torch.autograd.grad(edge_message(s["x"], rotation, mix, chunk_size=c, parameters=[factor]).sum(), factor)[0]
+        for c in (None, 5)
+    ]
+    torch.testing.assert_close(grads[1], grads[0])
+
+
+def test_autocast_is_the_same_in_both_passes():
+    s = setting(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = [message(s, c) for c in (None, 5)]
+    torch.testing.assert_close(out[1], out[0], atol=1e-4, rtol=1e-4)
+    grads = [torch.autograd.grad(o.sum(), s["mix"].linear.weight)[0] for o in out]
+    torch.testing.assert_close(grads[1], grads[0], atol=0.05, rtol=0.05)
+
+
+def test_compiles_in_one_graph(compiled):
+    s = setting(torch.float32)
+    s["mix"].forward = lambda h, scale, nothing: torch.tanh(s["mix"].linear(h)) * scale[:, None, None]
+
+    def run(x):
+        return message({**s, "x": x}, None)
+
+    torch.testing.assert_close(compiled(run)(s["x"]), run(s["x"]), atol=1e-4, rtol=1e-4)
+
+
+def test_bad_input_is_refused():
+    s = setting()
+    rotation = EdgeRotation(s["wigner"], s["edge_index"], 5, s["layout"])
+    with pytest.raises(ValueError, match="chunk_size"):
+        message(s, 0)
+    with pytest.raises(ValueError, match="edge tensor 0"):
+        edge_message(s["x"], rotation, s["mix"], torch.ones(4), None)
+    with pytest.raises(ValueError, match="weight"):
+        edge_message(s["x"], rotation, s["mix"].linear, weight=torch.ones(4), chunk_size=5)
