@@ -1,10 +1,12 @@
 """What the scripts on segmentation and regression of the globe share: the networks, and one way to train them all."""
 
+import argparse
 import copy
 import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,8 @@ from geomeq import spheres
 from geomeq.models import DeepSphere, DeepSphereConfig, DiscoUNet, DiscoUNetConfig
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+RATES = (3e-3, 1e-2)
+REFERENCE = "DISCO, steerable"  # the others get as many weights
 
 
 class PlanarConv(nn.Module):
@@ -183,3 +187,64 @@ def best_of(
             best = value, copy.deepcopy(model), rate
     assert best is not None
     return best[1], best[2], (time.perf_counter() - start) / len(rates)
+
+
+class Trial(NamedTuple):
+    """What a network is to learn on its sampling.
+
+    Attributes:
+        batch: Inputs, targets and weights of the loss.
+        error: Of a network, on globes to choose the learning rate by.
+        scores: Of a network, on globes that stand upright, and turned.
+    """
+
+    batch: tuple[Tensor, Tensor, Tensor]
+    error: Callable[[nn.Module], float]
+    scores: Callable[[nn.Module], tuple[float, float]]
+
+
+def compare(
+    args: argparse.Namespace,
+    made: dict[str, Callable[[int], nn.Module]],
+    trial: Callable[[str], Trial],
+    loss: Loss,
+    line: str,
+) -> dict[str, float | bool]:
+    """Trains every network, all of about the same number of weights, each at its best rate; scores by name.
+
+    Args:
+        args: ``networks`` (which; default all), ``width``, ``steps``, ``quick`` and ``seed``.
+        made: Networks by name, from their width.
+        trial: What the network of a name is to learn.
+        loss: Of predictions, targets and weights.
+        line: How both scores are printed, with two places for numbers.
+    """
+    weights = count(made[REFERENCE](args.width))
+    found: dict[str, float | bool] = {}
+    for name in args.networks or made:
+        make, task = made[name], trial(name)
+        width = args.width if name == REFERENCE else of_size(make, weights)
+        model, rate, seconds = best_of(
+            lambda make=make, width=width: make(width),
+            lambda model, rate, name=name, task=task: fit(model, task.batch, loss, args.steps, rate, label=name),
+            task.error,
+            RATES[:1] if args.quick else RATES,
+            args.seed,
+        )
+        found[name], found[f"{name}, turned"] = scores = task.scores(model)
+        nodes = task.batch[0].size(1)
+        print(f"{name:18} {nodes:5,} nodes, {count(model):7,} weights, rate {rate:g}, {seconds:4.0f} s: ", end="")
+        print(line.format(*scores), flush=True)
+    return found
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What both scripts take."""
+    add = parser.add_argument
+    add("--quick", action="store_true", help="few nodes and steps")
+    add("--networks", nargs="+", help="only these; no claims")
+    add("--nside", type=int, default=8, help="of HEALPix; the grid of the planar network has 3 x 6 times as many nodes")
+    add("--width", type=int, default=8, help="of the steerable network; the others get as many weights")
+    add("--steps", type=int, default=200)
+    add("--rotations", type=int, default=3)
+    add("--seed", type=int, default=0)

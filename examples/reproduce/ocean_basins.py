@@ -30,14 +30,12 @@ import argparse
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from _globe_models import best_of, count, fit, makers, of_size, predict, samplings
+from _globe_models import REFERENCE, Trial, add_options, compare, makers, predict, samplings
 from torch import Tensor, nn
 
 from geomeq import spheres
 from geomeq.datasets import EarthTopography, OceanBasins
 
-RATES = (3e-3, 1e-2)
-REFERENCE = "DISCO, steerable"  # the others get as many weights
 TRAIN, VALIDATION = (0, 1, 3, 6, 7, 9), (4, 10)  # months
 Globe = OceanBasins | EarthTopography
 
@@ -79,32 +77,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     classes = first["train"].classes
     print(f"{len(first['train'])} globes to train on; classes: {', '.join(classes)}")
     made = makers(args.nside, first["train"].x.size(-1), len(classes))
-    weights = count(made[REFERENCE](args.width))
-    found: dict[str, float | bool] = {}
-    for name in args.networks or made:
+
+    def trial(name: str) -> Trial:
         data = first if places[name] is places[REFERENCE] else load(places[name], args)
-        train, make = data["train"], made[name]
-        width = args.width if name == REFERENCE else of_size(make, weights)
+        train = data["train"]
         area = (train.area / train.area.mean()).float().expand(train.y.shape)
-
-        def train_it(
-            model: nn.Module, rate: float, name: str = name, train: Globe = train, area: Tensor = area
-        ) -> None:
-            fit(model, (train.x, train.y, area), loss, args.steps, rate, label=name)
-
-        model, rate, seconds = best_of(
-            lambda make=make, width=width: make(width),
-            train_it,
-            lambda model, data=data: 100 - miou(model, data["choose"]),
-            RATES[:1] if args.quick else RATES,
-            args.seed,
+        return Trial(
+            (train.x, train.y, area),
+            lambda model: 100 - miou(model, data["choose"]),
+            lambda model: (miou(model, data["upright"]), miou(model, data["turned"])),
         )
-        found[name], found[f"{name}, turned"] = (miou(model, data[kind]) for kind in ("upright", "turned"))
-        print(
-            f"{name:18} {train.x.size(1):5,} nodes, {count(model):7,} weights, rate {rate:g}, {seconds:4.0f} s: "
-            f"mIoU {found[name]:.1f}, turned globes {found[f'{name}, turned']:.1f}",
-            flush=True,
-        )
+
+    found = compare(args, made, trial, loss, "mIoU {:.1f}, turned globes {:.1f}")
     return found | {"ok": True} if args.networks else judge(found)
 
 
@@ -122,15 +106,8 @@ def judge(found: dict[str, float | bool]) -> dict[str, float | bool]:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--quick", action="store_true", help="few nodes and steps")
-    add("--networks", nargs="+", help="only these; no claims")
-    add("--nside", type=int, default=8, help="of HEALPix; the grid of the planar network has 3 x 6 times as many nodes")
-    add("--width", type=int, default=8, help="of the steerable network; the others get as many weights")
-    add("--steps", type=int, default=200)
-    add("--noises", type=int, default=4, help="draws of the noise on the globes to train on")
-    add("--rotations", type=int, default=3)
-    add("--seed", type=int, default=0)
+    add_options(parser)
+    parser.add_argument("--noises", type=int, default=4, help="draws of the noise on the globes to train on")
     args = parser.parse_args(argv)
     if args.quick:
         args.nside, args.width, args.steps, args.rotations, args.noises = 4, 2, 3, 1, 1

@@ -27,14 +27,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from _globe_models import best_of, count, fit, makers, of_size, predict, samplings
+from _globe_models import Trial, add_options, compare, makers, predict, samplings
 from torch import Tensor, nn
 
 from geomeq.datasets import MonthlyClimate
 from geomeq.spheres import Sampling
 
-RATES = (3e-3, 1e-2)
-REFERENCE = "DISCO, steerable"  # the others get as many weights
 VALIDATION = (1, 7)  # sectors of 30 degrees, among the eight that are not kept for testing
 
 
@@ -90,31 +88,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     args = parse(argv)
     places = samplings(args.nside)
     tasks = {s.kind: Task(s, args) for s in places.values()}
-    made = makers(args.nside, 6, 1)
-    weights = count(made[REFERENCE](args.width))
-    found: dict[str, float | bool] = {}
-    for name in args.networks or made:
-        make, s = made[name], places[name]
-        task = tasks[s.kind]
-        width = args.width if name == REFERENCE else of_size(make, weights)
 
-        def train_it(model: nn.Module, rate: float, name: str = name, task: Task = task) -> None:
-            fit(model, task.batch, loss, args.steps, rate, label=name)
+    def trial(name: str) -> Trial:
+        task = tasks[places[name].kind]
+        return Trial(
+            task.batch,
+            lambda model: task.error(model, task.train, task.check),
+            lambda model: (
+                task.error(model, task.still, task.still.counted),
+                task.error(model, task.turned, task.turned.counted),
+            ),
+        )
 
-        model, rate, seconds = best_of(
-            lambda make=make, width=width: make(width),
-            train_it,
-            lambda model, task=task: task.error(model, task.train, task.check),
-            RATES[:1] if args.quick else RATES,
-            args.seed,
-        )
-        still, turned = (task.error(model, data, data.counted) for data in (task.still, task.turned))
-        found[name], found[f"{name}, turned"] = still, turned
-        print(
-            f"{name:18} {s.num_nodes:5,} nodes, {count(model):7,} weights, rate {rate:g}, {seconds:4.0f} s: error "
-            f"{still:.3f} km, turned globes {turned:.3f} km",
-            flush=True,
-        )
+    line = "error {:.3f} km, turned globes {:.3f} km"
+    found = compare(args, makers(args.nside, 6, 1), trial, loss, line)
     constant = tasks["healpix"].still.baselines()["gaps"]
     print(f"constants for gaps and sea: {constant:.3f} km")
     return found | {"ok": True} if args.networks else judge(found, constant)
@@ -134,14 +121,7 @@ def judge(found: dict[str, float | bool], constant: float) -> dict[str, float | 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--quick", action="store_true", help="few nodes and steps")
-    add("--networks", nargs="+", help="only these; no claims")
-    add("--nside", type=int, default=8, help="of HEALPix; the grid of the planar network has 3 x 6 times as many nodes")
-    add("--width", type=int, default=8, help="of the steerable network; the others get as many weights")
-    add("--steps", type=int, default=200)
-    add("--rotations", type=int, default=3)
-    add("--seed", type=int, default=0)
+    add_options(parser)
     args = parser.parse_args(argv)
     if args.quick:
         args.nside, args.width, args.steps, args.rotations = 4, 2, 3, 1
