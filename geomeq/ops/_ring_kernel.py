@@ -1,13 +1,12 @@
 """Circular correlations on rings, row by row of latitude, and the mixing of channels, in the Fourier domain.
 
-Channels are transformed in pairs, as the two parts of complex numbers: every transposition then moves half as many,
-twice as long elements. With :math:`z = x_1 + i x_2` and transform :math:`Z`, the real parts of both spectra are
-:math:`Z(m) + Z(n - m)` as a pair, up to a factor of two, and their imaginary parts :math:`i (Z(n - m) - Z(m))`. So they
-come out as rows of channels, ready for real matrix products. The way back needs no such trick: both parts are written
-side by side, as the real inverse transform reads them.
+Real and imaginary parts of a spectrum are two planes, so that all products are of real matrices. The spectrum of a
+filter that is even along the rings is real: it takes each plane to itself. That of an odd filter is imaginary and takes
+each plane to the other. So filters with a parity, or sorted into such ones, cost half of what complex products do.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +16,19 @@ from geomeq.ops._ring_plan import RingPlan
 from geomeq.ops._scratch import scratch
 
 _CHUNK = 2**22  # bytes of filtered channels at a time: small enough for a cache, large enough for two cores
-_ROWS = 2**21  # bytes of rows that are transformed at a time
+_ROWS = 2**19  # bytes of rows that are transformed at a time: the result is still hot when it is transposed
+_SMALL = 400  # multiplications: torch does smaller products of a batch in a loop of its own, ten times slower
+_SIGNS = (-1, 1)  # of the imaginary part of a spectrum in the plane it goes to
 # no public name of torch, and not in every build of it
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _pairs(x: Tensor) -> Tensor:
-    """Neighbouring channels as complex numbers, a view: ``[..., 2 C]`` to ``[..., C]``."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+class Bound(NamedTuple):
+    """A plan and its tensors: spectra of the filters, and rows of the windows (or none)."""
+
+    plan: RingPlan
+    spectra: Tensor
+    listed: Tensor
 
 
 def _row_blocks(rows: int, bytes_per_row: int) -> Iterator[slice]:
@@ -34,39 +38,27 @@ def _row_blocks(rows: int, bytes_per_row: int) -> Iterator[slice]:
 
 
 def to_spectrum(x: Tensor, plan: RingPlan, out: Tensor | None = None, name: str = "spectrum") -> Tensor:
-    """Rows ``[R, n, C]`` to ``[length, 2, C]``, frequency-major: twice the spectrum, padded with zero rows.
+    """Rows ``[R, n, C]`` to planes ``[2, length, C]``, frequency-major and padded with zero rows.
 
-    Written to ``out``, or to scratch memory of that name. Real and imaginary parts lie in rows of their own, so that
-    every product after it is one of real matrices.
+    Written to ``out``, or to scratch memory of that name.
     """
     rows, columns, channels = x.shape
     frequencies, padded = plan.frequencies, plan.padded_in
-    out = scratch(name, x, plan.length, 2, channels) if out is None else out
+    out = scratch(name, x, 2, plan.length, channels) if out is None else out
     end = plan.front + frequencies * padded
-    out[: plan.front], out[end:] = 0, 0
-    body = out[plan.front : end].view(frequencies, padded, 2, channels)
-    body[:, rows:] = 0
+    out[:, : plan.front], out[:, end:] = 0, 0
+    body = out[:, plan.front : end].view(2, frequencies, padded, channels)
+    body[:, :, rows:] = 0
     for block in _row_blocks(rows, columns * channels * x.element_size()):
-        into, part = body[:, block], x[block]
-        if channels % 2:
-            into, part = x.new_empty(*into.shape[:-1], channels + 1), F.pad(part, (0, 1))
-        z = torch.fft.fft(_pairs(part), dim=1).contiguous()  # contiguous again: [rows, n, C / 2]
-        mirror = z[:, columns - frequencies + 1 :].flip(1)
-        real, imag = (_pairs(into[:, :, plane]).transpose(0, 1) for plane in (0, 1))
-        torch.mul(z[:, 0], 2, out=real[:, 0])
-        imag[:, 0] = 0
-        torch.add(z[:, 1:frequencies], mirror, out=real[:, 1:])
-        torch.sub(mirror, z[:, 1:frequencies], out=imag[:, 1:])
-        imag.mul_(1j)
-        if channels % 2:
-            body[:, block] = into[..., :channels]
+        z = torch.view_as_real(torch.fft.rfft(x[block], dim=1))
+        body[:, :, block].copy_(z.permute(3, 1, 0, 2))
     return out
 
 
 def put(z: Tensor, first: int, last: int, y: Tensor) -> None:
-    """Writes the spectrum ``[m, padded rows, 2, O]`` of some frequencies into that of rows, ``[R, M, O]``, complex."""
+    """Writes planes ``[2, m, padded rows, O]`` of some frequencies into the complex spectrum of rows, ``[R, M, O]``."""
     rows = z.size(0)
-    torch.complex(y[:, :rows, 0], y[:, :rows, 1], out=z[:, first:last].transpose(0, 1))
+    torch.complex(y[0, :, :rows], y[1, :, :rows], out=z[:, first:last].transpose(0, 1))
 
 
 def from_spectrum(z: Tensor, out: Tensor) -> None:
@@ -81,52 +73,63 @@ def _chunks(plan: RingPlan, width: int, itemsize: int) -> Iterator[tuple[int, in
         yield m, min(m + step, plan.frequencies)
 
 
-def _matrices(plan: RingPlan, spectra: Tensor, first: int, last: int, buffer: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Real matrices of some frequencies, ``[m * blocks, block * 2 * K, window * 2]``, and the memory to use again."""
-    part = spectra[first:last]
-    if plan.stored:
-        _, _, block, _, taps, window, _ = spectra.shape
-        return part.view(-1, block * 2 * taps, window * 2), part
-    taps, window = spectra.shape[3:]
-    if buffer is None or buffer.size(0) < last - first:
-        buffer = scratch("matrices", spectra, last - first, spectra.size(1), 2, taps, window, 2)
-    use = buffer[: last - first]
-    use[:, :, 0, :, :, 0], use[:, :, 1, :, :, 1] = part[:, :, 0], part[:, :, 0]
-    use[:, :, 1, :, :, 0] = part[:, :, 1]
-    torch.neg(part[:, :, 1], out=use[:, :, 0, :, :, 1])
-    return use.view(-1, 2 * taps, window * 2), buffer
-
-
-def _windows(plan: RingPlan, index: Tensor, spectrum: Tensor, first: int, last: int) -> Tensor:
-    """The rows that each block reads, ``[m * blocks, window * 2, C]``, a view where rows follow evenly."""
-    channels = spectrum.size(-1)
+def _windows(plan: RingPlan, index: Tensor, plane: Tensor, first: int, last: int) -> Tensor:
+    """The rows that each block reads, ``[m * blocks, window, C]``, a view where rows follow evenly."""
+    channels = plane.size(-1)
     begin = plan.front + first * plan.padded_in
     if plan.step:
-        flat = spectrum[begin + plan.start :]
-        size = ((last - first) * plan.blocks, plan.window * 2, channels)
-        return flat.as_strided(size, (plan.step * 2 * channels, channels, 1), flat.storage_offset())
-    body = spectrum[begin : begin + (last - first) * plan.padded_in]
-    rows = body.view(last - first, plan.padded_in, 2 * channels).index_select(1, index)
-    return rows.view(-1, plan.window * 2, channels)
+        flat = plane[begin + plan.start :]
+        size = ((last - first) * plan.blocks, plan.window, channels)
+        return flat.as_strided(size, (plan.step * channels, channels, 1), flat.storage_offset())
+    body = plane[begin : begin + (last - first) * plan.padded_in]
+    return body.view(last - first, plan.padded_in, channels).index_select(1, index).view(-1, plan.window, channels)
 
 
-def filtered(
-    plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, taps: int
-) -> Iterator[tuple[int, int, Tensor]]:
-    """All filters on all channels, a few frequencies at a time.
+class Sums(NamedTuple):
+    """Filtered channels of frequencies ``first`` to ``last``.
 
-    Yields:
-        First and last frequency, and ``[m, padded rows, 2, K * C]`` in memory that the next step writes again.
+    ``plain`` ``[2, m * padded rows, K * C]``, and of odd filters that stand apart ``crossed`` of the same form: there,
+    plane 0 belongs into the real part with a minus, plane 1 into the imaginary part.
     """
-    channels = spectrum.size(-1)
-    memory = buffer = None
-    for first, last in _chunks(plan, taps * channels, spectrum.element_size()):
-        matrices, buffer = _matrices(plan, spectra, first, last, buffer)
-        if memory is None:
-            memory = scratch("sums", spectrum, matrices.size(0), matrices.size(1), channels)
-        out = memory[: matrices.size(0)]
-        torch.bmm(matrices, _windows(plan, index, spectrum, first, last), out=out)
-        yield first, last, out.view(last - first, plan.padded_out, 2, taps * channels)
+
+    first: int
+    last: int
+    plain: Tensor | None
+    crossed: Tensor | None
+
+
+def filtered(bound: Bound, spectrum: Tensor) -> Iterator[Sums]:
+    """All filters on all channels, a few frequencies at a time, in memory that the next step writes again."""
+    plan, channels = bound.plan, spectrum.size(-1)
+    taps, split = plan.even + plan.odd, plan.block * plan.even
+    widths = plan.even, plan.odd * plan.apart
+    together = plan.apart and plan.window * plan.block * min(widths) * channels < _SMALL
+    memory: list[Tensor | None] = []
+    for first, last in _chunks(plan, sum(widths) * channels, spectrum.element_size()):
+        count, rows = (last - first) * plan.blocks, (last - first) * plan.padded_out
+        if not memory:
+            names = zip(("plain", "crossed"), widths, strict=True)
+            memory = [scratch(name, spectrum, 2, rows, n * channels) if n else None for name, n in names]
+        plain, crossed = (None if m is None else m[:, :rows] for m in memory)
+        matrices = bound.spectra[first:last].view(count, plan.block * taps, plan.window)
+        for i in (0, 1):
+            plane = _windows(plan, bound.listed, spectrum[i], first, last)
+            to = None if crossed is None else crossed[1 - i].view(count, -1, channels)
+            own = None if plain is None else plain[i].view(count, -1, channels)
+            if own is not None and to is not None and together:
+                both = scratch("both", spectrum, count, plan.block * taps, channels)
+                torch.bmm(matrices, plane, out=both)
+                own.copy_(both[:, :split])
+                to.copy_(both[:, split:])
+                continue
+            if own is not None:
+                torch.bmm(matrices[:, :split], plane, out=own)
+            if to is not None:
+                torch.bmm(matrices[:, split:], plane, out=to)
+            elif plan.odd and own is not None:
+                other = _windows(plan, bound.listed, spectrum[1 - i], first, last)
+                own.baddbmm_(matrices[:, split:], other, alpha=_SIGNS[i])
+        yield Sums(first, last, plain, crossed)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -136,13 +139,29 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight)
 
 
-def mix(sums: Tensor, weight: Tensor, taps: int) -> Tensor:
+def mix(sums: Tensor, weight: Tensor) -> Tensor:
     """Channels of ``[R, K * C]`` to ``[R, O]`` by ``[G, O / G, K, C / G]``."""
-    groups, outputs = weight.size(0), weight.size(1)
+    groups, outputs, taps, _ = weight.shape
     if groups == 1:
-        return linear(sums, weight.view(outputs, -1))
+        return linear(sums, weight.reshape(outputs, -1))
     sums = sums.view(sums.size(0), taps, groups, -1)
     return torch.einsum("rkgc,gokc->rgo", sums, weight).reshape(sums.size(0), -1).contiguous()
+
+
+def _mix_planes(plan: RingPlan, sums: Sums, weight: Tensor) -> Tensor:
+    """Both planes of filtered channels to those of the output, ``[2, m, padded rows, O]``."""
+    out = None
+    if sums.plain is not None:
+        out = mix(sums.plain.flatten(0, 1), weight[:, :, : plan.even].contiguous()).view(2, sums.plain.size(1), -1)
+    if sums.crossed is not None:
+        part = weight[:, :, -plan.odd :].contiguous()
+        crossed = [mix(plane, sign * part) for plane, sign in zip(sums.crossed, _SIGNS, strict=True)]
+        out = torch.stack(crossed) if out is None else out
+        if sums.plain is not None:
+            for plane, more in zip(out, crossed, strict=True):
+                plane.add_(more)
+    assert out is not None
+    return out.view(2, sums.last - sums.first, plan.padded_out, -1)
 
 
 def correlate(sums: Tensor, x: Tensor, groups: int, taps: int) -> Tensor:
@@ -152,21 +171,18 @@ def correlate(sums: Tensor, x: Tensor, groups: int, taps: int) -> Tensor:
     return torch.einsum("rkgo,rgc->gcko", sums.view(sums.size(0), taps, groups, -1), x.view(x.size(0), groups, -1))
 
 
-def convolve(plan: RingPlan, spectra: Tensor, index: Tensor, spectrum: Tensor, weight: Tensor, out: Tensor) -> None:
+def convolve(bound: Bound, spectrum: Tensor, weight: Tensor, out: Tensor) -> None:
     """Filters, then channels: the padded spectrum of the input to rows ``[R_out, n, O]``.
 
     Args:
-        plan: Of this band.
-        spectra: From ``make_spectra``.
-        index: Rows of the windows, or empty.
+        bound: One band.
         spectrum: From ``to_spectrum``.
         weight: ``[G, O / G, K, C / G]``, contiguous.
         out: Where the rows go.
     """
-    taps = weight.size(2)
-    z = _empty_spectrum(plan, out)
-    for first, last, sums in filtered(plan, spectra, index, spectrum, taps):
-        put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
+    z = _empty_spectrum(bound.plan, out)
+    for sums in filtered(bound, spectrum):
+        put(z, sums.first, sums.last, _mix_planes(bound.plan, sums, weight))
     from_spectrum(z, out)
 
 
@@ -176,44 +192,45 @@ def _empty_spectrum(plan: RingPlan, rows: Tensor) -> Tensor:
 
 
 def convolve_back(
-    plan: RingPlan,
-    spectra: Tensor,
-    index: Tensor,
-    grad: Tensor,
-    x: Tensor | None,
-    weight: Tensor,
-    out: Tensor | None,
-    total: Tensor | None,
+    bound: Bound, grad: Tensor, x: Tensor | None, weight: Tensor, out: Tensor | None, total: Tensor | None
 ) -> None:
     """Both gradients from one pass over the filtered gradient.
 
     Args:
-        plan: Of this band of the backward direction.
-        spectra: Of this band.
-        index: Of this band.
+        bound: One band of the backward direction.
         grad: Padded spectrum of the gradient.
-        x: Spectrum of the input in the rows of this band and to full blocks, ``[M, padded, 2, C]``.
+        x: Spectrum of the input in the rows of this band and to full blocks, ``[2, M, padded, C]``.
         weight: Backward, ``[G, C / G, K, O / G]``, contiguous.
         out: Where the gradient of the input goes, ``[R, n, C]``.
         total: To which the gradient of the weight is added, in the form of ``weight``.
     """
-    taps = weight.size(2)
-    z = None if out is None else _empty_spectrum(plan, out)
-    for first, last, sums in filtered(plan, spectra, index, grad, taps):
+    z = None if out is None else _empty_spectrum(bound.plan, out)
+    for sums in filtered(bound, grad):
         if z is not None:
-            put(z, first, last, mix(sums.view(-1, sums.size(-1)), weight, taps).view(*sums.shape[:3], -1))
+            put(z, sums.first, sums.last, _mix_planes(bound.plan, sums, weight))
         if x is not None and total is not None:
-            _add_products(total, sums, x[first:last], first, plan.columns)
+            _add_products(bound.plan, total, sums, x[:, sums.first : sums.last])
     if z is not None and out is not None:
         from_spectrum(z, out)
 
 
-def _add_products(total: Tensor, sums: Tensor, x: Tensor, first: int, columns: int) -> None:
-    """Adds sums over columns, by Parseval: frequencies 0 and n / 2 stand for themselves, all others for two."""
-    groups, taps = total.size(0), total.size(2)
-    width, channels = sums.size(-1), x.size(-1)
-    total.add_(correlate(sums.reshape(-1, width), x.reshape(-1, channels), groups, taps), alpha=1 / columns)
+def _add_products(plan: RingPlan, total: Tensor, sums: Sums, x: Tensor) -> None:
+    """Adds sums over columns, by Parseval: frequencies 0 and n / 2 stand for themselves, all others for two.
+
+    The former have no imaginary part.
+    """
+    groups, channels, columns = total.size(0), x.size(-1), plan.columns
+    rows = x.size(2)
+    for i, sign in enumerate(_SIGNS):
+        plane = x[i].reshape(-1, channels)
+        if sums.plain is not None:
+            part = total[:, :, : plan.even]
+            part.add_(correlate(sums.plain[i], plane, groups, plan.even), alpha=2 / columns)
+        if sums.crossed is not None:
+            part = total[:, :, -plan.odd :]
+            part.add_(correlate(sums.crossed[i], plane, groups, plan.odd), alpha=2 * sign / columns)
     for m in {0, columns // 2 if columns % 2 == 0 else 0}:
-        if first <= m < first + sums.size(0):
-            once = correlate(sums[m - first].reshape(-1, width), x[m - first].reshape(-1, channels), groups, taps)
-            total.sub_(once, alpha=0.5 / columns)
+        if sums.first <= m < sums.last and sums.plain is not None:
+            once = sums.plain[0, (m - sums.first) * rows : (m - sums.first + 1) * rows]
+            part = total[:, :, : plan.even]
+            part.sub_(correlate(once, x[0, m - sums.first], groups, plan.even), alpha=1 / columns)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 _BAND = 2**17  # nodes of the output that are worked on at a time, all channels: temporaries stay small and hot
-_BLOCK = 4  # rows of the output that share one window of rows of the input, where spectra are stored block by block
-_STORED = 160 * 2**20  # bytes of stored blocks in one direction; larger grids keep the bare spectra
+_BLOCK = 4  # rows of the output that share one window of rows of the input
+_STORED = 80 * 2**20  # bytes of spectra in one direction; on larger grids every row has a window of its own
 _DENSE = 2**22  # bytes of filters on all columns at once, while spectra are made
 
 
@@ -16,7 +16,8 @@ class RingPlan(NamedTuple):
     """How a band of rows of the output is cut: ``blocks * block`` rows out, ``window`` rows in for each block.
 
     Rows of the band are counted from ``first_in`` and ``first_out``. Block ``b`` reads the rows ``start + b * step``
-    onwards if ``step > 0`` (zero rows stand outside); otherwise rows are listed one by one.
+    onwards if ``step > 0`` (zero rows stand outside); otherwise rows are listed one by one. ``even`` and ``odd`` are
+    the numbers of filters with such parts; if they stand ``apart``, no filter has both, and even ones come first.
     """
 
     first_in: int
@@ -29,7 +30,9 @@ class RingPlan(NamedTuple):
     window: int
     start: int
     step: int
-    stored: int
+    even: int
+    odd: int
+    apart: int
 
     @property
     def padded_out(self) -> int:
@@ -91,29 +94,37 @@ class Band(NamedTuple):
 
 
 def make_bands(
-    table: RingTable, rows_in: int, rows_out: int, columns: int, itemsize: int, store: bool = True
+    table: RingTable, rows_in: int, rows_out: int, columns: int, itemsize: int, even: int | None, store: bool = True
 ) -> Iterator[Band]:
-    """Cuts a convolution into bands of rows; ``store`` allows spectra to be laid out as blocks of matrices."""
+    """Cuts a convolution into bands of rows.
+
+    The first ``even`` filters are even along the rings and the others odd, or all are neither if it is ``None``.
+    ``store`` allows several rows of the output to share a window.
+    """
+    taps = table.coef.size(1)
+    kinds = (taps, taps, 0) if even is None else (even, taps - even, 1)
     height = max(4 * _BLOCK, _BAND // columns // _BLOCK * _BLOCK)
     ratio = rows_in // rows_out if rows_in % rows_out == 0 else 0
-    plans = [_band(table, a, min(a + height, rows_out), columns, ratio, _BLOCK) for a in range(0, rows_out, height)]
-    taps = table.coef.size(1)
-    numbers = sum(p.plan.frequencies * p.plan.padded_out * 4 * taps * p.plan.window for p in plans)
+    cuts = [(a, min(a + height, rows_out), columns, ratio) for a in range(0, rows_out, height)]
+    bands = [_band(table, *cut, _BLOCK, kinds) for cut in cuts]
+    numbers = sum(p.plan.frequencies * p.plan.padded_out * sum(kinds[:2]) * p.plan.window for p in bands)
     if store and numbers * itemsize <= _STORED:
-        yield from plans
+        yield from bands
         return
-    for a in range(0, rows_out, height):
-        yield _band(table, a, min(a + height, rows_out), columns, ratio, 0)
+    for cut in cuts:
+        yield _band(table, *cut, 1, kinds)
 
 
-def _band(table: RingTable, first_out: int, last_out: int, columns: int, ratio: int, block: int) -> Band:
-    """The rows ``first_out`` to ``last_out``; bare spectra, one row at a time, if ``block`` is 0."""
+def _band(
+    table: RingTable, first_out: int, last_out: int, columns: int, ratio: int, block: int, kinds: tuple[int, int, int]
+) -> Band:
+    """The rows ``first_out`` to ``last_out``, of which ``block`` share a window."""
     part, rows_out = table.rows(first_out, last_out), last_out - first_out
     first_in = int(part.row_in.min()) if part.row_in.numel() else 0
     rows_in = int(part.row_in.max()) + 1 - first_in if part.row_in.numel() else 1
     part = part._replace(row_in=part.row_in - first_in)
     low, high = _reach(part, rows_in, rows_out)
-    size = min(max(block, 1), rows_out)
+    size = min(block, rows_out)
     blocks = -(-rows_out // size)
     of = torch.arange(rows_out) // size
     first = torch.full((blocks,), rows_in).scatter_reduce_(0, of, low, "amin")
@@ -126,11 +137,11 @@ def _band(table: RingTable, first_out: int, last_out: int, columns: int, ratio: 
     if ratio and even <= window + window // 2 + 1:
         step = size * ratio
         blocks = max(blocks, -(-rows_in // step))  # frequencies are then a whole number of steps apart
-        plan = RingPlan(*head[:-1], blocks, even, start, step, int(block > 0))
+        plan = RingPlan(*head[:-1], blocks, even, start, step, *kinds)
         return Band(plan, part, start + step * torch.arange(blocks), first[:0])
     first = first.clamp(max=rows_in - window)
     index = (first[:, None] + torch.arange(window)).flatten()
-    return Band(RingPlan(*head, window, 0, 0, int(block > 0)), part, first, index)
+    return Band(RingPlan(*head, window, 0, 0, *kinds), part, first, index)
 
 
 def _reach(table: RingTable, rows_in: int, rows_out: int) -> tuple[Tensor, Tensor]:
@@ -145,16 +156,15 @@ def _reach(table: RingTable, rows_in: int, rows_out: int) -> tuple[Tensor, Tenso
 
 
 def make_spectra(band: Band, dtype: torch.dtype) -> Tensor:
-    """Spectra of the filters, conjugated and halved, since those of signals are stored twice as large.
+    """Conjugate spectra of the filters: real parts of those with even parts, imaginary parts of those with odd ones.
 
     Returns:
-        Stored: real matrices ``[M, blocks, block, 2, K, window, 2]``, from (row, real or imaginary) to (row, real or
-        imaginary, filter). Bare (blocks of one row): ``[M, rows, 2, K, window]``, real and imaginary parts.
+        Matrices from the rows of a window to (row, even filter) and then (row, odd filter):
+        ``[M, blocks, block * (even + odd), window]``.
     """
     plan, table, first, _listed = band
     taps, columns = table.coef.size(1), plan.columns
-    shape = (plan.blocks, plan.block, 2, taps, plan.window) + ((2,) if plan.stored else ())
-    out = torch.empty(plan.frequencies, *shape, dtype=dtype)
+    out = torch.empty(plan.frequencies, plan.blocks, plan.block * (plan.even + plan.odd), plan.window, dtype=dtype)
     place = table.row_out * plan.window + table.row_in - first[table.row_out // plan.block]
     step = max(1, _DENSE // (8 * plan.block * plan.window * taps * columns))
     for b in range(0, plan.blocks, step):
@@ -162,18 +172,9 @@ def make_spectra(band: Band, dtype: torch.dtype) -> Tensor:
         start, stop = torch.searchsorted(table.row_out, torch.tensor([rows.start, rows.stop])).tolist()
         dense = table.coef.new_zeros(taps, len(rows) * plan.window * columns)
         at = (place[start:stop] - rows.start * plan.window) * columns + table.shift[start:stop] % columns
-        dense.index_add_(1, at, table.coef[start:stop].t() / 2)
-        spectrum = torch.fft.rfft(dense.view(taps, -1, plan.block, plan.window, columns))
-        spectrum = spectrum.to(torch.complex64 if dtype == torch.float32 else torch.complex128)
-        _fill(out[:, b : b + step], spectrum.permute(4, 1, 2, 0, 3).contiguous(), bool(plan.stored))
-    return out if plan.stored else out.squeeze(2)
-
-
-def _fill(out: Tensor, spectrum: Tensor, stored: bool) -> None:
-    """Writes conjugate spectra ``[M, blocks, block, K, window]``."""
-    real, imag = spectrum.real, -spectrum.imag
-    if not stored:
-        out[:, :, :, 0], out[:, :, :, 1] = real, imag
-        return
-    out[:, :, :, 0, :, :, 0] = out[:, :, :, 1, :, :, 1] = real
-    out[:, :, :, 1, :, :, 0], out[:, :, :, 0, :, :, 1] = imag, -imag
+        dense.index_add_(1, at, table.coef[start:stop].t())
+        spectrum = torch.fft.rfft(dense.view(taps, -1, plan.block, plan.window, columns)).permute(4, 1, 2, 0, 3)
+        part = out[:, b : b + step]
+        part[:, :, : plan.block * plan.even] = spectrum.real[:, :, :, : plan.even].flatten(2, 3)
+        part[:, :, plan.block * plan.even :] = -spectrum.imag[:, :, :, taps - plan.odd :].flatten(2, 3)
+    return out

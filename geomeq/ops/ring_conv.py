@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from geomeq._checks import check_finite, check_shape
 from geomeq.ops._functorch import transforms_functions
-from geomeq.ops._ring_kernel import convolve, convolve_back, to_spectrum
+from geomeq.ops._ring_kernel import Bound, convolve, convolve_back, to_spectrum
+from geomeq.ops._ring_parity import parities
 from geomeq.ops._ring_plan import RingPlan, RingTable, make_bands, make_spectra
 
 Grid = tuple[int, int]
 _KEPT = 24 * 2**20  # bytes of input beyond which transforming it again is cheaper than memory taken anew
-_Bound = tuple[RingPlan, Tensor, Tensor]
 _PER_BAND = ("spectra", "index")
 
 
@@ -23,7 +23,8 @@ class RingFilters(nn.Module):
     A grid has ``rows`` of latitude with ``columns`` equally spaced nodes each, numbered row by row. A filter depends
     on the row of its middle and on the row of the node it reads, but on the *difference* of longitudes only, so that
     those of the middles in column 0 stand for all. For each frequency along the rings, what is left is a banded
-    product over rows, small and dense; it is stored here as real matrices.
+    product over rows, small and dense; it is stored here as real matrices. Filters that are even or odd along the
+    rings, or mirror images of one another, take half the memory and half the time of others.
 
     Columns of the input are a multiple of those of the output (or equal). For the other way round take the filters of
     the reverse and :func:`ring_conv_transpose`.
@@ -39,8 +40,8 @@ class RingFilters(nn.Module):
         size_in: Rows and columns of the input.
         size_out: Rows and columns of the output.
         dtype: Of the signals.
-        store: Whether to lay spectra out as blocks of matrices where that takes less than 160 MiB. It is faster and
-            takes three times the memory; worth it for more than a few channels.
+        store: Whether some rows of the output share a window of rows of the input, where that takes less than 80 MiB.
+            It is faster, and small filters take up to two thirds more memory.
 
     Raises:
         TypeError: If indices are not integers.
@@ -51,6 +52,8 @@ class RingFilters(nn.Module):
         >>> ring_conv(torch.arange(8.0)[:, None], shift, torch.ones(1, 1, 1)).flatten().round()
         tensor([1., 2., 3., 0., 5., 6., 7., 4.])
     """
+
+    turn: Tensor | None
 
     def __init__(
         self,
@@ -72,21 +75,25 @@ class RingFilters(nn.Module):
         # every ratio-th column of the input is a row of its own: rows of both sides then have the same columns
         row_in = row_in.long().cpu() * self.ratio + offset % self.ratio
         shift = offset.div(self.ratio, rounding_mode="floor")
-        self._table = RingTable(row_out.long().cpu(), row_in, shift, coef.detach().double().cpu()).sorted()
+        table = RingTable(row_out.long().cpu(), row_in, shift, coef.detach().double().cpu()).sorted()
+        self._turn, self._even = parities(table, self.size_out[1])
+        self._table = table if self._turn is None else table._replace(coef=table.coef @ self._turn.t())
         self._compute(dtype, torch.device("cpu"))
 
     def _compute(self, dtype: torch.dtype, device: torch.device) -> None:
         rows_in, rows_out, columns = self.size_in[0] * self.ratio, *self.size_out
         itemsize = torch.empty((), dtype=dtype).element_size()
         self.plans: dict[str, list[RingPlan]] = {"there": [], "back": []}
+        turn = None if self._turn is None else self._turn.to(device, dtype)
+        self.register_buffer("turn", turn, persistent=False)
         for way, table, sizes in (
             ("there", self._table, (rows_in, rows_out)),
             ("back", self._table.transposed(), (rows_out, rows_in)),
         ):
-            for i, band in enumerate(make_bands(table, *sizes, columns, itemsize, self.store)):
+            for i, band in enumerate(make_bands(table, *sizes, columns, itemsize, self._even, self.store)):
                 self.plans[way].append(band.plan)
-                self.register_buffer(f"{way}_spectra_{i}", make_spectra(band, dtype).to(device), persistent=False)
-                self.register_buffer(f"{way}_index_{i}", band.listed.to(device), persistent=False)
+                for name, tensor in zip(_PER_BAND, (make_spectra(band, dtype), band.listed), strict=True):
+                    self.register_buffer(f"{way}_{name}_{i}", tensor.to(device), persistent=False)
 
     def tensors(self, reverse: bool = False) -> list[Tensor]:
         """Spectra and window rows, band by band, of this direction and then of the other, as the kernels take them."""
@@ -207,7 +214,8 @@ def _apply(x: Tensor, filters: RingFilters, weight: Tensor, recompute: bool, rev
     rows = x.to(dtype).reshape(x.size(0) if batched else 1, *size_from, x.size(-1))
     if ratio > 1 and not reverse:  # [B, R, n, ratio, C] -> [B, (R, ratio), n, C]
         rows = rows.unflatten(2, (columns, ratio)).transpose(2, 3).flatten(1, 2)
-    matrix = weight.to(dtype).unflatten(0, (groups, -1)).transpose(2, 3)  # [G, O / G, K, C / G]
+    weight = weight.to(dtype) if filters.turn is None else weight.to(dtype) @ filters.turn.t()
+    matrix = weight.unflatten(0, (groups, -1)).transpose(2, 3)  # [G, O / G, K, C / G]
     call = _formula if transforms_functions() else _operator
     y = call(rows, matrix, filters.tensors(reverse), filters.layout(reverse), recompute)
     if ratio > 1 and reverse:
@@ -239,11 +247,11 @@ def _check_call(x: Tensor, filters: RingFilters, weight: Tensor, size: Grid) -> 
     return channels // part
 
 
-def _split(layout: Sequence[int], tensors: Sequence[Tensor]) -> tuple[list[_Bound], list[_Bound]]:
-    """Plan, spectra and window rows of every band, of this direction and of the other."""
-    width = len(RingPlan._fields)
+def _split(layout: Sequence[int], tensors: Sequence[Tensor]) -> tuple[list[Bound], list[Bound]]:
+    """The bands of this direction and of the other."""
+    width, per_band = len(RingPlan._fields), len(_PER_BAND)
     plans = [RingPlan(*layout[i : i + width]) for i in range(1, len(layout), width)]
-    bands = list(zip(plans, tensors[::2], tensors[1::2], strict=True))
+    bands = [Bound(plan, *tensors[i * per_band : (i + 1) * per_band]) for i, plan in enumerate(plans)]
     return bands[: layout[0]], bands[layout[0] :]
 
 
@@ -264,20 +272,20 @@ def ring_mix(
     """
     bands, _ = _split(layout, tensors)
     y = _rows_out(x, weight, bands)
-    kept = x.new_empty(x.size(0), sum(plan.length for plan, _, _ in bands) if keep else 0, 2, x.size(3))
+    kept = x.new_empty(x.size(0), 2, sum(band.plan.length for band in bands) if keep else 0, x.size(3))
     for item in range(x.size(0)):
         at = 0
-        for plan, spectra, index in bands:
-            room = kept[item, at : at + plan.length] if keep else None
+        for band in bands:
+            plan = band.plan
+            room = kept[item, :, at : at + plan.length] if keep else None
             spectrum = to_spectrum(x[item, plan.first_in : plan.first_in + plan.rows_in], plan, room)
-            rows = y[item, plan.first_out : plan.first_out + plan.rows_out]
-            convolve(plan, spectra, index, spectrum, weight, rows)
+            convolve(band, spectrum, weight, y[item, plan.first_out : plan.first_out + plan.rows_out])
             at += plan.length
     return y, kept
 
 
-def _rows_out(x: Tensor, weight: Tensor, bands: Sequence[_Bound]) -> Tensor:
-    rows = sum(plan.rows_out for plan, _, _ in bands)
+def _rows_out(x: Tensor, weight: Tensor, bands: Sequence[Bound]) -> Tensor:
+    rows = sum(band.plan.rows_out for band in bands)
     return x.new_empty(x.size(0), rows, x.size(2), weight.size(0) * weight.size(1))
 
 
@@ -297,40 +305,40 @@ def ring_mix_backward(
     of_x = torch.empty_like(x) if wants[0] else x.new_empty(0)
     total = torch.zeros_like(turned) if wants[1] else None
     for item in range(x.size(0)):
-        for plan, spectra, index in back:
+        for band in back:
+            plan = band.plan
             padded = to_spectrum(grad[item, plan.first_in : plan.first_in + plan.rows_in], plan)
-            saved = kept[item] if kept.size(1) else None
+            saved = kept[item] if kept.size(2) else None
             own = _spectrum_of_rows(x[item], saved, plan, there) if wants[1] else None
             out = of_x[item, plan.first_out : plan.first_out + plan.rows_out] if wants[0] else None
-            convolve_back(plan, spectra, index, padded, own, turned, out, total)
+            convolve_back(band, padded, own, turned, out, total)
     return of_x, weight.new_empty(0) if total is None else total.transpose(1, 3).contiguous()
 
 
-def _spectrum_of_rows(x: Tensor, kept: Tensor | None, plan: RingPlan, bands: Sequence[_Bound]) -> Tensor:
-    """The spectrum ``[M, padded, 2, C]`` of the rows of ``x`` that a band writes, from what was kept if it is in there.
+def _spectrum_of_rows(x: Tensor, kept: Tensor | None, plan: RingPlan, bands: Sequence[Bound]) -> Tensor:
+    """The spectrum ``[2, M, padded, C]`` of the rows of ``x`` that a band writes, from what was kept if it is in there.
 
     What stands in the rows that only fill the last block does not matter, as long as they hold numbers.
     """
-    at, first, last = 0, plan.first_out, plan.first_out + plan.rows_out
-    for there, _, _ in bands if kept is not None else ():
+    at, first, last, channels = 0, plan.first_out, plan.first_out + plan.rows_out, x.size(2)
+    for there in (band.plan for band in bands) if kept is not None else ():
         begin = at + there.front + first - there.first_in
         end = begin + (there.frequencies - 1) * there.padded_in + plan.padded_out
         at += there.length
         if kept is not None and there.first_in <= first and last <= there.first_in + there.rows_in and end <= at:
-            channels = x.size(2)
-            size = (there.frequencies, plan.padded_out, 2, channels)
-            strides = (there.padded_in * 2 * channels, 2 * channels, channels, 1)
-            return kept.as_strided(size, strides, kept.storage_offset() + begin * 2 * channels)
+            size = (2, there.frequencies, plan.padded_out, channels)
+            strides = (kept.stride(0), there.padded_in * channels, channels, 1)
+            return kept.as_strided(size, strides, kept.storage_offset() + begin * channels)
     padded = plan.padded_out
-    plain = RingPlan(0, 0, last - first, last - first, x.size(1), 1, padded, 0, 0, 1, 1)
-    return to_spectrum(x[first:last], plain, name="own").unflatten(0, (plain.frequencies, padded))
+    plain = RingPlan(0, 0, last - first, last - first, x.size(1), 1, padded, 0, 0, 1, 0, 0, 1)
+    return to_spectrum(x[first:last], plain, name="own").unflatten(1, (plain.frequencies, padded))
 
 
 @ring_mix.register_fake
 def _(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Sequence[int], keep: bool) -> tuple[Tensor, Tensor]:
     bands, _ = _split(layout, tensors)
-    length = sum(plan.length for plan, _, _ in bands) if keep else 0
-    return _rows_out(x, weight, bands), x.new_empty(x.size(0), length, 2, x.size(3))
+    length = sum(band.plan.length for band in bands) if keep else 0
+    return _rows_out(x, weight, bands), x.new_empty(x.size(0), 2, length, x.size(3))
 
 
 @ring_mix_backward.register_fake
@@ -372,7 +380,7 @@ def _mix_backward_backward(ctx: Any, toward_x: Tensor | None, toward_weight: Ten
     """``grad_x`` is linear in (grad, weight) and ``grad_weight`` in (grad, x): the same two operators again."""
     grad, x, weight, *tensors = ctx.saved_tensors
     of_grad = of_x = of_weight = None
-    none = x.new_empty(x.size(0), 0, 2, x.size(3))
+    none = x.new_empty(x.size(0), 2, 0, x.size(3))
     if toward_x is not None and ctx.wants[0]:
         toward_x = toward_x.contiguous()
         of_grad = ring_mix(toward_x, weight, tensors, ctx.layout, False)[0]
@@ -393,12 +401,13 @@ def _formula(x: Tensor, weight: Tensor, tensors: Sequence[Tensor], layout: Seque
     """The same in operations that every function transform knows; it builds filtered channels as a whole."""
     bands, _ = _split(layout, tensors)
     spectrum = torch.fft.rfft(x, dim=2)
-    mixed = torch.cat([_formula_band(spectrum, weight, *band) for band in bands], dim=1)
+    mixed = torch.cat([_formula_band(spectrum, weight, band) for band in bands], dim=1)
     return torch.fft.irfft(mixed, n=x.size(2), dim=2)
 
 
-def _formula_band(x: Tensor, weight: Tensor, plan: RingPlan, spectra: Tensor, index: Tensor) -> Tensor:
+def _formula_band(x: Tensor, weight: Tensor, band: Bound) -> Tensor:
     """Spectra ``[B, R_in, M, C]`` to those of the band, ``[B, R, M, O]``."""
+    plan, index = band.plan, band.listed
     x = x[:, plan.first_in : plan.first_in + plan.rows_in]
     if plan.step:
         steps = torch.arange(plan.blocks, device=x.device) * plan.step + plan.start + plan.front
@@ -406,11 +415,12 @@ def _formula_band(x: Tensor, weight: Tensor, plan: RingPlan, spectra: Tensor, in
         behind = max(0, plan.start + plan.step * plan.blocks + plan.window - plan.rows_in)
         x = torch.nn.functional.pad(x, (0, 0, 0, 0, plan.front, behind))
     rows = x.index_select(1, index).unflatten(1, (plan.blocks, plan.window))  # [B, blocks, window, M, C]
-    if plan.stored:  # [M, blocks, block, 2, K, window, 2]
-        real, imag = spectra[:, :, :, 0, ..., 0], spectra[:, :, :, 1, ..., 0]
+    parts = band.spectra.split([plan.block * plan.even, plan.block * plan.odd], dim=2)
+    even, odd = (part.unflatten(2, (plan.block, -1)) for part in parts)  # [M, blocks, block, K, window]
+    if plan.apart:
+        filters = torch.cat([torch.complex(even, 0 * even), torch.complex(0 * odd, odd)], dim=3)
     else:
-        real, imag = spectra[:, :, None, 0], spectra[:, :, None, 1]
-    filters = 2 * torch.complex(real.contiguous(), imag.contiguous())  # stored by half
+        filters = torch.complex(even, odd)
     sums = torch.einsum("mbtkw,nbwmc->nbtmkc", filters, rows)
     sums = sums.flatten(1, 2)[:, : plan.rows_out].unflatten(-1, (weight.size(0), -1))
     return torch.einsum("nrmkgc,gokc->nrmgo", sums, weight.to(sums.dtype)).flatten(3)

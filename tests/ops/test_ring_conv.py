@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from geomeq.ops import RingFilters, _ring_kernel, _ring_plan, ring_conv_transpose
 from geomeq.ops import ring_conv as convolve
+from tests.ops._rings import definition, dense
 
 compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -32,23 +33,6 @@ def entries(size_in, size_out, taps: int = 3, seed: int = 0) -> list[Tensor]:
     coef = torch.randn(len(row_out), taps, generator=rng, dtype=torch.float64)
     keep = row_out != 1
     return [t[keep] for t in (row_out, near.clamp(0, size_in[0] - 1), offset, coef)]
-
-
-def dense(parts: list[Tensor], size_in, size_out) -> Tensor:
-    """The matrix of every filter, entry by entry, ``[K, N_out, N_in]``."""
-    row_out, row_in, offset, coef = parts
-    out = torch.zeros(coef.size(1), *size_out, *size_in, dtype=torch.float64)
-    ratio = size_in[1] // size_out[1]
-    for column in range(size_out[1]):
-        for i, j, shift, value in zip(row_out.tolist(), row_in.tolist(), offset.tolist(), coef, strict=True):
-            out[:, i, column, j, (shift + ratio * column) % size_in[1]] += value
-    return out.flatten(3).flatten(1, 2)
-
-
-def definition(matrix: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    groups = x.size(-1) // weight.size(1)
-    sums = torch.einsum("kij,bjc->bikc", matrix, x.double()).unflatten(3, (groups, -1))
-    return torch.einsum("bikgc,gock->bigo", sums, weight.double().unflatten(0, (groups, -1))).flatten(2)
 
 
 @pytest.fixture(params=["whole", "pieces", "bare spectra", "bare pieces"])
