@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_edge_index, check_shape
 from geomeq.groups._lasting import lasting
 from geomeq.ops import TypedPattern
-from geomeq.spheres.healpix_tables import check_nside
+from geomeq.spheres.healpix import check_nside
 
 from ._ordered_paths import apply_plan, apply_transposed
 from ._ordered_plan import (

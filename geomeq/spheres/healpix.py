@@ -36,14 +36,9 @@ def healpix(nside: int, weights: Literal["equal", "ring"] = "equal") -> Sampling
 
     Source: Gorski et al. (2005), https://doi.org/10.1086/427976
     """
-    check_count("nside", nside, 1)
+    check_nside(nside)
     if weights not in ("equal", "ring"):
         raise ValueError(f"weights must be 'equal' or 'ring', got {weights!r}")
-    if nside & (nside - 1):
-        raise ValueError(
-            f"nested HEALPix needs a power of 2 as nside, got {nside}; the next ones are "
-            f"{1 << nside.bit_length() - 1} and {1 << nside.bit_length()}"
-        )
     with torch.device("cpu"):  # whatever the default is
         pixel = torch.arange(12 * nside**2)
         face, within = pixel // nside**2, pixel % nside**2
@@ -63,6 +58,16 @@ def healpix(nside: int, weights: Literal["equal", "ring"] = "equal") -> Sampling
         if weights == "ring":
             area[rings.node] *= _ring_weights(rings, 3 * nside).repeat_interleave(rings.count)
         return Sampling("healpix", pos, area, None, rings)
+
+
+def check_nside(nside: int) -> None:
+    """Raises unless ``nside`` is a power of 2."""
+    check_count("nside", nside, 1)
+    if nside & (nside - 1):
+        below = 1 << nside.bit_length() - 1
+        raise ValueError(
+            f"nested HEALPix needs a power of 2 as nside, got {nside}; the next ones are {below} and {2 * below}"
+        )
 
 
 def _even_bits(number: Tensor, nside: int) -> Tensor:

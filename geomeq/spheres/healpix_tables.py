@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_finite, check_shape
-from .healpix import _even_bits
+from .healpix import _even_bits, check_nside
 from .sampling import check_count
 
 #: Steps (dx, dy) to the neighbours in their fixed order: SW, W, NW, N, NE, E, SE, S.
@@ -26,16 +26,6 @@ _BEYOND = (
 )
 # Quarter turns of that face's (x, y) against ours: around the poles only.
 _TURNS = ((0, 0, 0, 0, 0, 1, 0, 3, 2), (0,) * 9, (2, 3, 0, 1, 0, 0, 0, 0, 0))
-
-
-def check_nside(nside: int) -> None:
-    """Raises unless ``nside`` is a power of 2."""
-    check_count("nside", nside, 1)
-    if nside & (nside - 1):
-        below = 1 << nside.bit_length() - 1
-        raise ValueError(
-            f"nested HEALPix needs a power of 2 as nside, got {nside}; the next ones are {below} and {2 * below}"
-        )
 
 
 def healpix_faces(nside: int, pixel: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
