@@ -213,6 +213,14 @@ def test_errors_by_grid_are_written_and_the_broken_ones_framed():
     assert "∞" in texts(plot.equivariance_by_resolution({1: report({"a": math.inf})}))
 
 
+def test_what_fits_no_type_in_a_model_that_is_right_is_left_out():
+    good, bad = {"in frame": 1.0, "act": 1e-6, "model": 1e-6}, {"in frame": 1.0, "act": 1e-2, "model": 1e-3}
+    words = texts(plot.equivariance_by_resolution({3: report(bad), 9: report(good)}))
+    assert "act  Act" in words
+    assert "in frame  In Frame" not in words
+    assert "in frame  In Frame" in texts(plot.equivariance_by_resolution({3: report(bad)}))  # here nobody can tell
+
+
 def test_reports_that_do_not_compare_are_refused():
     with pytest.raises(ValueError, match="reports is empty"):
         plot.equivariance_by_resolution({})
