@@ -21,6 +21,9 @@ about a constant, by an amount that falls with the square of the step; so the dr
 Success: with forces by autograd the drift of every molecule is below 1e-3, and with direct forces the median drift is
 above that and at least 10 times the one by autograd. The script also prints how far the forces are from the slope of
 the energy and their Jacobian from symmetry. Ends with status 1 otherwise.
+
+The energy of direct forces is that of a separate head, so its error swings with the motion, too; the kinetic energy of
+the last tenth of the run over that of the first, which is printed, does not depend on it.
 """
 
 import argparse
