@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _potential_compiled import check_frames, complete
 from _potential_training import Frames, LazyFrames
 from torch import Tensor
 from torch_geometric.data import Data
@@ -28,7 +29,7 @@ class Task:
 
 def load(args: argparse.Namespace) -> Task:
     """The frames that ``--data`` names; edges are found once, unless ``--lazy``."""
-    graph = CutoffGraph(args.cutoff)
+    graph = complete if args.compile else CutoffGraph(args.cutoff)
     train, valid, tests = _sets(args)
     if args.test_frames:
         tests = {name: frames[: args.test_frames] for name, frames in tests.items()}
@@ -42,8 +43,13 @@ def load(args: argparse.Namespace) -> Task:
     def keep(frames: Sequence[Data]) -> Frames | LazyFrames:
         return kind(frames, graph)
 
+    if args.compile and args.lazy:
+        raise SystemExit("--compile needs frames in memory: leave --lazy away")
     kept = {name: keep(frames) for name, frames in tests.items()}
-    return Task(args.data, keep(train), keep(valid) if len(valid) else None, kept, elements, energies)
+    learned = keep(train)
+    if args.compile:
+        check_frames(learned)
+    return Task(args.data, learned, keep(valid) if len(valid) else None, kept, elements, energies)
 
 
 def _some(frames: Sequence[Data], count: int = 2000) -> list[Data]:

@@ -125,6 +125,7 @@ class Loss:
         return (square + 1e-12).sqrt().sum()  # the slope of a length at 0 is not defined
 
 
+@torch.no_grad()  # forces that are derivatives know how to do without
 def errors(model: nn.Module, frames: Frames | LazyFrames, world: World, batch_size: int) -> dict[str, float]:
     """Energy errors in meV and meV an atom, force errors of free atoms in meV/A, stress errors in meV/A^3."""
     model.eval()

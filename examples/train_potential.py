@@ -28,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from _potential_compiled import CompiledStep
 from _potential_data import Task, load
 from _potential_training import Frames, LazyFrames, Loss, Settings, Trainer, errors
 from distributed import World
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
 
 
 def run(args: argparse.Namespace, world: World) -> dict[str, object]:
+    if args.compile and (world.size > 1 or args.batch > args.train > 0):
+        raise SystemExit("--compile works in one process, with at least --batch training frames")
     if args.batch < world.size:
         raise SystemExit(f"--batch {args.batch} is for all processes: it must be at least their number, {world.size}")
     if world.rank > 0:
@@ -109,7 +112,7 @@ def run(args: argparse.Namespace, world: World) -> dict[str, object]:
         count = sum(p.numel() for p in model.parameters())
         print(f"{task.name}: {len(task.train)} training frames, rms force {scale:.3f} eV/A")
         print(f"{args.model}: {count:,} weights; {world.size} process(es) on {world.device.type}, step {trainer.step}")
-    trainer.fit(task.train, task.valid)
+    trainer.fit(task.train, task.valid, CompiledStep(trainer) if args.compile else None)
     world.wait()
     if world.rank > 0:
         return {}
@@ -154,7 +157,8 @@ def draw(args: argparse.Namespace, task: Task, trainer: Trainer) -> None:
     name, frames = next(iter(task.tests.items()))
     batches = [frames.batch(index) for index in torch.arange(min(len(frames), 200)).split(4 * args.batch)]
     trainer.average.eval()
-    predicted = torch.cat([trainer.average(batch.to(args.device))["forces"].cpu() for batch in batches])
+    with torch.no_grad():
+        predicted = torch.cat([trainer.average(batch.to(args.device))["forces"].cpu() for batch in batches])
     true = torch.cat([batch.force for batch in batches])
     free = ~torch.cat([batch.fixed for batch in batches]) if "fixed" in batches[0] else slice(None)
     title = f"Forces, {task.name}: {name}"
@@ -227,6 +231,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--nve", type=int, default=0, help="steps of molecular dynamics at the end")
     add("--temperature", type=float, default=300.0, help="of the dynamics, K")
     add("--step", type=float, default=0.5, help="of the dynamics, fs")
+    add("--compile", action="store_true", help="compile the whole step (frames of one molecule; minutes at the start)")
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--threads", type=int, default=0, help="of torch (0: as it comes)")
     add("--device", default="cpu", help="cpu or cuda")

@@ -71,7 +71,7 @@ class ScaledPotential(nn.Module):
         assert table is not None
         if z is None:
             raise ValueError("atom_energies need the atomic numbers data.z [N]")
-        if z.numel() and int(z.max()) >= table.numel():
+        if not torch.compiler.is_compiling() and z.numel() and int(z.max()) >= table.numel():
             raise ValueError(
                 f"no atom energy for atomic number {int(z.max())}: the table ends at {table.numel() - 1}; fit it on "
                 "frames that have the element"

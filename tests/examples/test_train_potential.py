@@ -151,6 +151,55 @@ def test_bad_options_are_named(example, options, message, tmp_path):
         example.main(["--out", str(tmp_path), *options])
 
 
+@pytest.mark.parametrize("options", [["channels=4", "num_layers=1", "lmax=1", "mmax=1"]])
+def test_a_traced_step_is_the_eager_step(example, tmp_path, options):
+    compiled, training = load("_potential_compiled"), load("_potential_training")
+    frames = training.Frames(list(MD("ethanol")[:6]), compiled.complete)
+    compiled.check_frames(frames)
+    network = example.build("escn", example.options(options), 4.0, [1, 6, 8])
+    model = example.ScaledPotential(network.double(), 0.7, torch.zeros(9))
+    trainer = training.Trainer(model, training.Settings(), example.World("cpu"))
+    frames.data.pos, frames.data.force = frames.data.pos.double(), frames.data.force.double()
+    step = compiled.CompiledStep(trainer, compiler=None)
+    model.train()
+    for index in (torch.tensor([0, 1, 2]), torch.tensor([5, 3, 4])):  # traced, then replayed
+        batch = frames.batch(index)
+        wanted = trainer.learn(batch, 3, 27)
+        gradients = [p.grad.clone() if p.grad is not None else torch.zeros_like(p) for p in trainer.parameters]
+        assert step(batch, 3, 27) == pytest.approx(wanted, rel=1e-12)
+        for p, gradient in zip(trainer.parameters, gradients, strict=True):
+            torch.testing.assert_close(p.grad, gradient, atol=1e-12, rtol=1e-10)
+        near = [CutoffGraph(4.0)(frame) for frame in MD("ethanol")[index]]
+        for frame in near:
+            frame.pos = frame.pos.double()
+        fewer = model(Batch.from_data_list(near))  # edges beyond the cutoff change nothing
+        torch.testing.assert_close(model(batch)["energy"], fewer["energy"], atol=1e-10, rtol=0)
+    with pytest.raises(ValueError, match="the same atoms and edges"):
+        step(frames.batch(torch.tensor([0, 1])), 2, 18)
+
+
+def test_only_frames_of_one_molecule_are_compiled(example, tmp_path):
+    with pytest.raises(SystemExit, match="--compile needs frames of one molecule"):
+        example.main(
+            ["--compile", "--data", "slabs", "--train", "3", "--valid", "1", "--batch", "2", "--out", str(tmp_path)]
+        )
+
+
+@pytest.mark.slow
+def test_a_compiled_training_learns(example, tmp_path):
+    small = ["--model", "escn", "--config", "channels=4", "num_layers=1", "lmax=1", "mmax=1", "--compile"]
+    found = example.main([*FEW, *small, "--out", str(tmp_path)])
+    assert found["test"]["force"] > 0
+
+
+@pytest.mark.parametrize("name", ["escn", "scn"])
+def test_every_model_trains(example, tmp_path, name):
+    small = {"escn": ["lmax=1", "mmax=1"], "scn": ["lmax=1", "num_layers=1"]}[name]
+    few = [*FEW, "--epochs", "1", "--model", name, "--config", "channels=4", "num_layers=1", *small]
+    found = example.main([*few, "--out", str(tmp_path)])
+    assert found["test"]["force"] < 2000
+
+
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(example, tmp_path):
     options = [*FEW, "--dtype", "float64"]

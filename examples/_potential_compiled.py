@@ -1,0 +1,86 @@
+"""A training step as one graph: energy, forces, loss and gradients traced together, then compiled."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from _potential_training import Frames, Trainer
+from torch import Tensor
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch_geometric.data import Batch, Data
+
+TOPOLOGY = ("z", "edge_index", "batch", "ptr")
+VALUES = ("pos", "energy", "force")
+
+
+def complete(data: Data) -> Data:
+    """Connects every atom with every other: those beyond the cutoff have an envelope of zero, so energies stay."""
+    index = torch.arange(data.num_nodes)
+    target, source = index.repeat_interleave(len(index)), index.repeat(len(index))
+    data.edge_index = torch.stack([source, target])[:, source != target]
+    return data
+
+
+def check_frames(frames: Frames) -> None:
+    """Raises unless all frames are one molecule: a compiled step has fixed sizes."""
+    z = frames.data.z.view(len(frames), -1) if frames.atoms.unique().numel() == 1 else None
+    if "cell" in frames.data or z is None or not bool((z == z[0]).all()):
+        raise SystemExit("--compile needs frames of one molecule without a cell; train others without it")
+
+
+class CompiledStep:
+    """Loss and gradients of a step, for batches that differ in positions, energies and forces only.
+
+    Derivatives of derivatives cannot go through ``torch.compile`` of the model. So everything down to the gradients of
+    the weights is traced into one graph without derivatives, and that is compiled.
+
+    Args:
+        trainer: Whose model and loss are used.
+        compiler: Makes the traced graph fast; ``None`` runs it as it is.
+    """
+
+    def __init__(self, trainer: Trainer, compiler: Callable | None = torch.compile) -> None:
+        self.trainer, self.compiler, self.step, self.first = trainer, compiler, None, None
+
+    def __call__(self, batch: Batch, graphs: int, free: int) -> float:
+        """Loss of the step; gradients are left in the weights."""
+        weights = [p.detach() for p in self.trainer.parameters]
+        values = [batch[name] for name in VALUES]
+        if self.step is None:
+            self.first = batch
+            with _tracing():
+                traced = make_fx(self._gradients(graphs, free))(weights, values)
+            self.step = traced if self.compiler is None else self.compiler(traced)
+        if not all(torch.equal(batch[name], self.first[name]) for name in TOPOLOGY):
+            raise ValueError("all batches of a compiled step must have the same atoms and edges")
+        with torch.no_grad():
+            loss, gradients = self.step(weights, values)
+        for p, gradient in zip(self.trainer.parameters, gradients, strict=True):
+            p.grad = gradient
+        return loss.item()
+
+    def _gradients(self, graphs: int, free: int) -> Callable:
+        names = [name for name, p in self.trainer.model.named_parameters() if p.requires_grad]
+        topology = {name: self.first[name] for name in TOPOLOGY}
+
+        def gradients(weights: list[Tensor], values: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+            weights = [w.detach().requires_grad_() for w in weights]
+            batch = Batch(**topology, **dict(zip(VALUES, values, strict=True)))
+            out = functional_call(self.trainer.model, dict(zip(names, weights, strict=True)), (batch,))
+            loss = self.trainer.settings.loss(out, batch, self.trainer.scale, graphs, free)
+            found = torch.autograd.grad(loss, weights, allow_unused=True)
+            return loss.detach(), [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
+
+        return gradients
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Checks of values are left out, as they are whenever torch compiles: a graph cannot branch on them."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
