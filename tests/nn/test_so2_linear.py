@@ -19,8 +19,8 @@ def rolled(h, layout, angle):
     out = h.clone()
     for order in layout.orders[1:]:
         c, s = math.cos(order.m * angle), math.sin(order.m * angle)
-        out[:, order.plus] = c * h[:, order.plus] + s * h[:, order.minus]
-        out[:, order.minus] = c * h[:, order.minus] - s * h[:, order.plus]
+        out[:, order.plus] = c * h[:, order.plus] - s * h[:, order.minus]
+        out[:, order.minus] = c * h[:, order.minus] + s * h[:, order.plus]
     return out
 
 
