@@ -46,8 +46,8 @@ class ESCNConfig:
         num_radial: Number of its functions.
         edge_channels: Width of the edge invariants, made of length and elements.
         radial_hidden: Widths of the network of those in each message.
-        reflections: Whether mirror images are respected too, see :class:`~geomeq.nn.SO2Conv`; not for
-            ``form="escn"``.
+        reflections: Whether mirror images are respected too, see :class:`~geomeq.nn.SO2Conv`: both hands of a molecule
+            then have one energy. By default yes, except for ``form="escn"``, which cannot.
         envelope: Order of the envelope on messages; ``None`` makes the energy jump at the cut-off.
         average_degree: Mean number of neighbours within the cut-off; sums over edges are divided by its root.
         degree_embedding: Whether atoms start with the harmonics of their surroundings too.
@@ -73,7 +73,7 @@ class ESCNConfig:
     value_channels: int | None = None
     mlp: Literal["gate", "grid", "separable_grid"] = "gate"
     mlp_channels: int | None = None
-    invariants: bool = True
+    invariants: bool = False
     norm: Literal["rms", "layer", "degree"] | None = "rms"
     nlat: int | None = None
     nlon: int | None = None
@@ -81,7 +81,7 @@ class ESCNConfig:
     num_radial: int = 8
     edge_channels: int = 64
     radial_hidden: tuple[int, ...] = (64,)
-    reflections: bool = False
+    reflections: bool | None = None
     envelope: int | None = 5
     average_degree: float = 10.0
     degree_embedding: bool = True
@@ -126,6 +126,11 @@ class ESCNConfig:
             raise ValueError(f"name must be one of {tuple(PUBLISHED)}, got {name!r}")
         return cls(**{**PUBLISHED[name], **options})
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether mirror images are respected."""
+        return self.form != "escn" if self.reflections is None else self.reflections
+
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -140,7 +145,7 @@ _EQUIFORMER = {
     "activation": "separable_s2", "mlp": "separable_grid", "norm": "layer", "forces": "direct", "channels": 128,
     "hidden_channels": 64, "attention_heads": 8, "attention_channels": 64, "value_channels": 16, "mlp_channels": 128,
     "cutoff": 12.0, "radial": "gaussian", "num_radial": 600, "edge_channels": 128, "radial_hidden": (128,),
-    "nlat": 18, "nlon": 18, "average_degree": 23.4,
+    "nlat": 18, "nlon": 18, "average_degree": 23.4, "reflections": False,
 }  # fmt: skip
 PUBLISHED: dict[str, dict[str, Any]] = {
     "escn-l4-m2": {**_ESCN, "lmax": 4, "mmax": 2},
@@ -152,6 +157,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "esen-30m": {
         "lmax": 3, "mmax": 2, "channels": 128, "num_layers": 10, "cutoff": 6.0, "edge_channels": 128,
         "radial_hidden": (128,), "num_radial": 64, "radial": "gaussian", "average_degree": 30.0,
-        "invariants": False,
+        "reflections": False,
     },
 }  # fmt: skip

@@ -24,9 +24,8 @@ class ESCN(nn.Module):
     and forces and stress are its derivatives.
 
     With the defaults of :class:`ESCNConfig` (the design of eSEN) the energy is exactly invariant under rotations,
-    translations, permutations, and smooth in the positions, also where atoms pass the cut-off; forces conserve it.
-    Mirror images are told apart (SO(3)), unless ``reflections=True``: then energies of both hands are equal, as physics
-    wants it.
+    reflections, translations and permutations, and smooth in the positions, also where atoms pass the cut-off; forces
+    conserve it. With ``reflections=False`` mirror images are told apart (SO(3)), as in the published models.
 
     Reads ``z`` ``[N]`` (atomic numbers), ``pos`` ``[N, 3]`` (Angstrom), ``edge_index`` ``[2, E]`` (of ``CutoffGraph``
     or ``PeriodicGraph`` with the model's cutoff), where periodic ``cell`` ``[B, 3, 3]`` and ``shift`` ``[E, 3]``, and

@@ -59,7 +59,11 @@ class LowRankSO2(nn.Module):
             parts, rows = (2 if m else 1), self.lmax + 1 - m
             block = h[:, at : at + parts * rows].unflatten(2, (2, self.in_channels))
             # [ends, E * signs, rows * C]
-            x = block.unflatten(1, (parts, rows)).permute(3, 0, 1, 2, 4).reshape(2, edges * parts, -1)
+            x = (
+                block.unflatten(1, (parts, rows))
+                .permute(3, 0, 1, 2, 4)
+                .reshape(2, edges * parts, rows * self.in_channels)
+            )
             gate = F.silu(self.gates[m](edge_scalars)) * SILU_FACTOR
             gate = gate.view(edges, 1, 2 * parts, self.hidden_channels).expand(-1, parts, -1, -1)
             gate = gate.permute(2, 0, 1, 3).reshape(2 * parts, edges * parts, self.hidden_channels)

@@ -51,6 +51,16 @@ def test_rotations_of_molecules_and_of_crystals_with_their_cell(name, make):
         torch.testing.assert_close(after["stress"], expected, atol=1e-10, rtol=1e-10)
 
 
+def test_mirror_images():
+    data = molecule()
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0]).double())
+    both, one_hand = build(), build(reflections=False)
+    before, after = both(data), both(rotated(data, mirror))
+    torch.testing.assert_close(after["energy"], before["energy"], atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(after["forces"], before["forces"] @ mirror, atol=1e-10, rtol=1e-10)
+    assert (one_hand(rotated(data, mirror))["energy"] - one_hand(data)["energy"]).abs() > 1e-4
+
+
 def test_a_cell_that_stays_behind_is_another_crystal():
     model, data, rotation = build(), crystal(), random_rotations(1)[0]
     wrong = model(PeriodicGraph(CUTOFF)(rotated(crystal(graph=False), rotation, cell=False)))
