@@ -4,11 +4,11 @@ Needs ase (``pip install 'geomeq[data]'``). Run from the top of the repository, 
 
     OMP_NUM_THREADS=1 python datasets/slabs/build.py
 
-A toy in the form of OC20: effective medium theory knows metals fairly well, but its H, C, N and O are crude. A system is
-a metal or a random alloy of two, a facet, an adsorbate and a cell. Of each there are frames of its relaxation from a bad
-start, frames with atoms moved at random, and frames in a strained cell. Everything is drawn from a seed for each system.
-Rounding decides a little where relaxations end, so another machine may give other digits: then the sha256 and size in
-``geomeq/datasets/_registry.py`` have to follow.
+A toy in the form of OC20: effective medium theory knows metals fairly well, but its H, C, N and O are crude. A system
+is a metal or a random alloy of two, a facet, an adsorbate and a cell. Of each there are frames of its relaxation from a
+bad start, frames with atoms moved at random, and frames in a strained cell. Everything is drawn from a seed for each
+system. Rounding decides a little where relaxations end, so another machine may give other digits: then the sha256 and
+size in ``geomeq/datasets/_registry.py`` have to follow.
 """
 
 import warnings
@@ -247,8 +247,8 @@ def build() -> None:
         of = [k for k, (s, _) in enumerate(jobs) if s == split]
         ads = np.array([energy[r] - systems[sid[r]].reference for r in range(len(rows)) if sid[r] in set(of)])
         f = np.concatenate([forces[r] for r in range(len(rows)) if sid[r] in set(of)])
-        print(f"  {split}: {count} systems, {len(ads)} frames, energy - reference {ads.mean():.2f} +- {ads.std():.2f} eV,"
-              f" force std {f.std():.2f} eV/A")  # fmt: skip
+        spread = f"energy - reference {ads.mean():.2f} +- {ads.std():.2f} eV, force std {f.std():.2f} eV/A"
+        print(f"  {split}: {count} systems, {len(ads)} frames, {spread}")
     print(f"{path.name}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}", flush=True)
 
 
