@@ -79,15 +79,15 @@ class ChannelMessage(nn.Module):
         """The first linear map, on nodes, then rotation: ``[E, R, H]`` for the parts that taps tell apart."""
         assert part.sides is not None
         assert part.turned is not None
-        num_nodes, at = x.size(0), 0
-        weights = self.weight_in.split(self.rows, dim=2)
+        num_nodes = x.size(0)
+        # split and unbind: their gradients are put together once, those of slices would each fill a whole tensor
+        weights = [end.split(self.rows, dim=1) for end in self.weight_in.unbind(1)]
         sums: list[Tensor | None] = [None, None]
-        for degree, weight in enumerate(weights):
+        for degree, own in enumerate(x.split(_widths(self.lmax), dim=1)):
             dim = 2 * degree + 1
-            own = x[:, at : at + dim].reshape(num_nodes * dim, self.channels)
-            at += dim
+            rows = own.reshape(num_nodes * dim, self.channels)
             for end in range(2):
-                mapped = own @ weight[:, end].reshape(self.channels, -1)
+                mapped = rows @ weights[end][degree].reshape(self.channels, -1)
                 mapped = mapped.view(num_nodes, dim * self.rows[degree], self.hidden)
                 if degree == end == 0:  # the same for every frame and every roll
                     mapped = mapped + self.bias_in

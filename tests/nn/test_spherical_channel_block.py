@@ -209,7 +209,7 @@ def test_permutation_no_edges_one_node_and_stored_frames():
     torch.testing.assert_close(block(x, z, edge_index, geometry=stored), out, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("path", ["nodes", "edges"])
+@pytest.mark.parametrize("path", [pytest.param("nodes", marks=pytest.mark.slow), "edges"])
 def test_compiles(path, compiled):
     block = build(torch.float32, path=path)
     pos, z, edge_index = graph(4, torch.float32)
