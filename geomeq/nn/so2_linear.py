@@ -129,7 +129,7 @@ class SO2Linear(nn.Module):
                 made, extra = self._split(made)
                 parts.append(made)
             elif self.reflections:
-                parts.append((rows.reshape(2 * edges, own.size(1)) @ own[0]).view(edges, -1))
+                parts.append((rows.reshape(2 * edges, own.size(1)) @ own[0]).view(edges, 2 * own.size(2)))
             else:
                 parts.append(rows.flatten(1) @ signed_matrix(own))
         out = torch.cat(parts, dim=1).view(edges, self.layout_out.num_rows, self.out_channels)
