@@ -46,6 +46,7 @@ def test_the_gap_grows_with_the_powers_of_the_resolution():
     assert 1e9 < script.spectral_gap(2048)["leading powers, compute"] < 1.1e9
 
 
+@pytest.mark.timeout(7200)  # many minutes, and more beside other work
 @pytest.mark.slow
 def test_scaling_meets_its_claims():
     assert load("reproduce/disco_scaling").main([])["ok"]

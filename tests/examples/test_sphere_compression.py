@@ -39,6 +39,7 @@ def test_pictures_are_the_same_on_every_grid_and_between_zero_and_one():
     assert (torch.einsum("n,bnc->bc", weight, other) - seen[1]).abs().max() > 0.02
 
 
+@pytest.mark.timeout(7200)  # many minutes, and more beside other work
 @pytest.mark.slow
 def test_it_meets_its_claims():
     assert load("reproduce/sphere_compression").main([])["ok"]

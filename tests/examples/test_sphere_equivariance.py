@@ -47,6 +47,7 @@ def test_misses_are_named():
     assert missed[0].startswith("hats on HEALPix: 1.0e-01")
 
 
+@pytest.mark.timeout(7200)  # many minutes, and more beside other work
 @pytest.mark.slow
 def test_meets_its_claims():
     assert load("reproduce/sphere_equivariance").main([])["ok"]

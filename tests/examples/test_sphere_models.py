@@ -93,6 +93,7 @@ def test_networks_of_one_size_and_a_planar_one_that_is_circular():
     assert float((shifted - y.roll(4, 1)).detach().abs().max()) > 1e-3  # the poles are ends
 
 
+@pytest.mark.timeout(7200)  # many minutes, and more beside other work
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sphere_digits", "topography", "ocean_basins"])
 def test_scripts_meet_their_claims(name):
