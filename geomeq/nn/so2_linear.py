@@ -122,8 +122,9 @@ class SO2Linear(nn.Module):
             raise ValueError("the layer was built without edge_channels but got edge_scalars; set edge_channels=")
         edges, parts = h.size(0), []
         extra = h.new_empty(edges, 0)
-        for order, own in zip(self.layout.orders, self.weights, strict=True):
-            rows = h[:, order.rows]
+        # one split: the gradient of each slice alone would be as large as h
+        blocks = h.split([order.rows.stop - order.rows.start for order in self.layout.orders], dim=1)
+        for order, rows, own in zip(self.layout.orders, blocks, self.weights, strict=True):
             if order.m == 0:
                 made = rows.flatten(1) @ own[0]
                 made, extra = self._split(made)
