@@ -1,5 +1,8 @@
 """Messages in chunks against all edges at once."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -163,3 +166,27 @@ def test_bad_input_is_refused():
         edge_message(s["x"], rotation, s["mix"], torch.ones(4), None)
     with pytest.raises(ValueError, match="weight"):
         edge_message(s["x"], rotation, s["mix"].linear, weight=torch.ones(4), chunk_size=5)
+
+
+MEMORY = """
+import resource, sys, torch
+from geomeq.harmonics import edge_wigner
+from geomeq.nn import SO2Linear
+from geomeq.ops import EdgeLayout, EdgeRotation, edge_message
+edges, chunk = int(sys.argv[1]), int(sys.argv[2])
+layout, nodes = EdgeLayout(6, 2), edges // 25
+edge_index = torch.randint(0, nodes, (2, edges))
+edge_index = edge_index[:, edge_index[1].argsort()]
+rotation = EdgeRotation(edge_wigner(torch.randn(edges, 3), 6, 2), edge_index, nodes, layout)
+mix = torch.nn.Sequential(SO2Linear(64, 64, 6, 2), torch.nn.Tanh(), SO2Linear(64, 64, 6, 2))
+x = torch.randn(nodes, 49, 64, requires_grad=True)
+edge_message(x, rotation, mix, chunk_size=chunk).sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_edges_fit_into_a_small_machine():
+    run = [sys.executable, "-c", MEMORY, "100000", "4096"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 8  # GiB of the whole process; 1.1 measured

@@ -1,11 +1,8 @@
 """A layer in the frame of the edge against e3nn's product with the harmonics of the edge; messages in chunks."""
 
-import subprocess
-import sys
-
 import torch
 from e3nn import o3
-from harness import Case, Claim, Problem, Results, Unavailable
+from harness import Case, Claim, Problem, Results
 from torch import Tensor
 
 from geomeq.harmonics import edge_wigner, spherical_harmonics
@@ -158,21 +155,6 @@ def chunked(chunks: bool):
         return run
 
     return prepare
-
-
-def peak_of_a_process(lmax: int, mmax: int, edges: int, channels: int, chunk: int | None) -> float:
-    """The largest resident set of a process that runs one message forward and backward, in GiB."""
-    size = f"{lmax}, {mmax}, {edges}, {channels}, {chunk or 1}"
-    code = (
-        f"import resource, sys; sys.path[:0] = {sys.path!r}\n"
-        "import edge_frame\n"
-        f"edge_frame.chunked({chunk is not None})(edge_frame.chunk_problem({size}))()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable(f"the process ended with {done.returncode}: {done.stderr[-200:]}")
-    return float(done.stdout)
 
 
 LAYERS = {f"L={lmax}": {"lmax": lmax} for lmax in (1, 2, 3, 4)}
