@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from geomeq._checks import check_shape
 from geomeq.ops._edge_kernels import add_rotated_out, edge_rotate_dot, edge_rotate_in, edge_rotate_out
@@ -71,35 +72,82 @@ def edge_message(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     whole = chunk_size is None or rotation.num_edges <= chunk_size
     if whole or torch.compiler.is_compiling() or transforms_functions():
-        return rotation.out_of_frame(mix(rotation.into_frame(x, side), *edge_tensors), weight)
+        h = rotation.into_frame(x, side)
+        return rotation.out_of_frame(mix(h, *edge_tensors).to(h.dtype), weight)
     assert chunk_size is not None
     check_shape("x", x, rotation.num_nodes, rotation.layout.num_coefficients, "C")
     if weight is not None:
         check_shape("weight", weight, rotation.num_edges)
-    held = _parameters(mix, parameters)
-    plan = _Plan(rotation, mix, side, chunk_size, len(edge_tensors))
+    names, held = _parameters(mix, parameters)
+    plan = _Plan(rotation, _Mix(mix, x.dtype, names, held), side, chunk_size, len(edge_tensors))
     dtype = torch.promote_types(torch.promote_types(x.dtype, rotation.wigner.dtype), torch.float32)
     wigner, features = rotation.wigner.to(dtype), x.to(dtype)
     weight = None if weight is None else weight.to(dtype)
     return _Message.apply(plan, features, wigner, weight, *edge_tensors, *held).to(x.dtype)
 
 
-def _parameters(mix: Mix, parameters: Sequence[Tensor] | None) -> list[Tensor]:
+def _parameters(mix: Mix, parameters: Sequence[Tensor] | None) -> tuple[list[str], list[Tensor]]:
+    """The tensors that ``mix`` reads, with their names where it is a module."""
     if parameters is not None:
-        return list(parameters)
-    owner = mix if isinstance(mix, nn.Module) else getattr(mix, "__self__", None)
-    if not isinstance(owner, nn.Module):
+        return [], list(parameters)
+    owner = _owner(mix)
+    if owner is None:
         raise ValueError(
             "mix is a plain function, so the tensors that it reads cannot be found; pass parameters= (an empty list if "
             "there are none), or make it a module: their gradients would be lost otherwise"
         )
-    return list(owner.parameters())
+    named = dict(owner.named_parameters())
+    return list(named), list(named.values())
+
+
+def _owner(mix: Mix) -> nn.Module | None:
+    owner = mix if isinstance(mix, nn.Module) else getattr(mix, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+class _Mix:
+    """Calls ``mix`` as the caller had it: in his dtype, with and without autocast, with the parameters of then.
+
+    ``torch.func.functional_call`` lends parameters for the forward pass only, and the backward pass calls again.
+    """
+
+    def __init__(self, mix: Mix, dtype: torch.dtype, names: Sequence[str], held: Sequence[Tensor]) -> None:
+        self.mix, self.dtype, self.names, self.held = mix, dtype, names, held
+
+    def __call__(self, h: Tensor, *tensors: Tensor | None) -> Tensor:
+        owner = _owner(self.mix)
+        made: Tensor
+        if owner is None or not self.names or self._still_there(owner):
+            made = self.mix(h.to(self.dtype), *tensors)
+        else:
+            lent = {f"owner.{name}": held for name, held in zip(self.names, self.held, strict=True)}
+            made = functional_call(_Owned(owner, self.mix), lent, (h.to(self.dtype), *tensors))
+        return made.to(h.dtype)
+
+    def _still_there(self, owner: nn.Module) -> bool:
+        now = list(owner.parameters())
+        return len(now) == len(self.held) and all(a is b for a, b in zip(now, self.held, strict=True))
+
+
+class _Owned(nn.Module):
+    """A module whose call is a method of another one."""
+
+    mix: Mix
+
+    def __init__(self, owner: nn.Module, mix: Mix) -> None:
+        super().__init__()
+        self.owner = owner
+        object.__setattr__(self, "mix", mix)  # not a second name of the same module
+
+    def forward(self, *args: Tensor | None) -> Tensor:
+        made: Tensor = self.mix(*args)
+        return made
 
 
 class _Plan:
     """What a chunked message needs besides tensors."""
 
-    def __init__(self, rotation: EdgeRotation, mix: Mix, side: str, chunk_size: int, num_tensors: int) -> None:
+    def __init__(self, rotation: EdgeRotation, mix: _Mix, side: str, chunk_size: int, num_tensors: int) -> None:
         self.mix, self.num_tensors, self.layout = mix, num_tensors, rotation.layout
         self.degrees = (rotation.layout.lmax, rotation.layout.mmax)
         device = rotation.edge_index.device.type
@@ -117,7 +165,7 @@ class _Plan:
     def run_mix(self, h: Tensor, tensors: Sequence[Tensor | None]) -> Tensor:
         device, enabled, dtype = self.autocast
         with torch.autocast(device, dtype=dtype, enabled=enabled):
-            return self.mix(h, *tensors).to(h.dtype)
+            return self.mix(h, *tensors)
 
     def split(self, inputs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Tensors of the edges, and parameters."""

@@ -138,10 +138,47 @@ def test_plain_functions_name_what_they_read():
     torch.testing.assert_close(grads[1], grads[0])
 
 
+def test_parameters_lent_for_the_forward_pass_get_their_gradients():
+    s = setting()
+    linear, rotation = s["mix"].linear, EdgeRotation(s["wigner"], s["edge_index"], 5, s["layout"])
+    lent = {f"mix.{name}": 2 * p.detach().clone().requires_grad_() for name, p in linear.named_parameters()}
+
+    class Layer(nn.Module):
+        def __init__(self, chunk_size):
+            super().__init__()
+            self.mix, self.chunk_size = linear, chunk_size
+
+        def forward(self, x):
+            return edge_message(x, rotation, self.mix.forward, chunk_size=self.chunk_size)
+
+    results = []
+    for chunk_size in (None, 7):
+        out = torch.func.functional_call(Layer(chunk_size), lent, (s["x"],)).sin()
+        (force,) = torch.autograd.grad(out.sum(), s["x"], create_graph=True)
+        first = torch.autograd.grad(out.sum(), lent["mix.weight"], retain_graph=True)
+        results.append([force, *first, *torch.autograd.grad(force.square().sum(), lent["mix.weight"])])
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole)
+        assert whole.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)])
+def test_features_and_frames_of_different_precision(dtypes):
+    s = setting(dtypes[1])
+    s["mix"], s["x"] = Mix(2, dtypes[0]), s["x"].detach().to(dtypes[0]).requires_grad_()
+    s["scale"] = s["scale"].detach().to(dtypes[0])
+    out = [message(s, chunk_size) for chunk_size in (None, 7)]
+    assert out[0].dtype == out[1].dtype == dtypes[0]
+    torch.testing.assert_close(out[1], out[0], atol=0.1 if dtypes[0] == torch.bfloat16 else 1e-4, rtol=1e-2)
+    first = [torch.autograd.grad(o.float().sum(), s["mix"].linear.weight)[0] for o in out]
+    torch.testing.assert_close(first[1], first[0], atol=1e-1, rtol=1e-1)
+
+
 def test_autocast_is_the_same_in_both_passes():
     s = setting(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         out = [message(s, c) for c in (None, 5)]
+    assert out[0].dtype == out[1].dtype == torch.float32
     torch.testing.assert_close(out[1], out[0], atol=1e-4, rtol=1e-4)
     grads = [torch.autograd.grad(o.sum(), s["mix"].linear.weight)[0] for o in out]
     torch.testing.assert_close(grads[1], grads[0], atol=0.05, rtol=0.05)
