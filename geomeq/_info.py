@@ -27,6 +27,7 @@ OPTIONAL = (
     OptionalPackage("ase", "ase", "data", "molecular dynamics, periodic structures"),
     OptionalPackage("tblite", "tblite", "data", "GFN2-xTB energies and forces"),
     OptionalPackage("netcdf4", "netCDF4", "data", "climate files of one's own"),
+    OptionalPackage("lmdb", "lmdb", "data", "LMDB files of OC20"),
     OptionalPackage("constriction", "constriction", "codec", "images to bytes and back"),
     OptionalPackage("anny", "anny", "bodies", "human bodies in full resolution"),
     OptionalPackage("potpourri3d", "potpourri3d", "mesh", "log maps of large neighbourhoods by the vector heat method"),

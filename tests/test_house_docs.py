@@ -45,7 +45,8 @@ def python_blocks(page: str) -> str:
 
 
 PAGES = (
-    "start",
+    *("start", "testing"),
+    *("segnn", "periodic", "edge_frames", "escn", "scn", "potentials"),
     *("groups", "group_graphs", "chebyshev", "finite_groups", "group_conv", "gcnn", "implicit_bias"),
     *("meshes", "gauge", "harmonic", "spin", "bodies"),
     *("spheres", "sht", "disco", "oslo", "sphere_models", "compression", "sphere_data"),
