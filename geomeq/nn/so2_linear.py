@@ -28,7 +28,7 @@ class SO2Linear(nn.Module):
     :func:`so2_from_paths`.
 
     With ``edge_channels`` a network of the invariants of the edge multiplies the *input* of each order (eSEN), one
-    factor per degree, order |m| and channel: cheaper than factors on a hidden layer. Message form: tensor, in the
+    factor per degree, order ``|m|`` and channel: cheaper than factors on a hidden layer. Message form: tensor, in the
     edge's frame.
 
     Args:

@@ -23,7 +23,7 @@ class EdgeOrder:
 
 
 class EdgeLayout:
-    """Order of the coefficients in the frame of an edge: by |m| first, so that each order is one contiguous block.
+    """Order of the coefficients in the frame of an edge: by ``|m|`` first, so that each order is one contiguous block.
 
     Rows: m = 0 with degrees 0..L; then for m = 1..M first +m with degrees m..L, then -m with degrees m..L. The Wigner
     matrices of an edge are stored flat in the same order: row r holds the ``2l+1`` entries of the row (l, m) of
