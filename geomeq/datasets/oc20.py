@@ -191,9 +191,11 @@ def _from_frame(frame: Frame, energy: str | None, forces: str) -> Data:
     moves = columns.get("move_mask")
     if moves is not None and moves.shape != (len(data.z),):
         raise ValueError(f"{where}: move_mask must be one column, T for atoms that move, got {moves.shape[1]}")
+    if moves is not None and moves.dtype.kind == "U":  # any text counts as true, "F" too
+        raise ValueError(f"{where}: Properties must name move_mask:L:1 (or I), it names text")
     data.fixed = torch.zeros(len(data.z), dtype=torch.bool) if moves is None else torch.from_numpy(~moves.astype(bool))
     if "tags" in columns:
-        data.tags = torch.from_numpy(columns["tags"].astype(np.int64))
+        data.tags = _integers(frame, "tags")
     return data
 
 
@@ -205,8 +207,15 @@ def _elements(frame: Frame) -> Tensor:
             raise ValueError(f"{frame.where}: unknown chemical symbols {', '.join(sorted(set(unknown)))}")
         return torch.tensor([NUMBER[s] for s in columns["species"]])
     if "Z" in columns:
-        return torch.from_numpy(columns["Z"].astype(np.int64))
+        return _integers(frame, "Z")
     raise ValueError(f"{frame.where}: Properties must name species:S:1 (or Z:I:1), it names {', '.join(columns)}")
+
+
+def _integers(frame: Frame, name: str) -> Tensor:
+    found = frame.columns[name]
+    if found.ndim != 1 or found.dtype.kind not in "if" or not (found == found.round()).all():
+        raise ValueError(f"{frame.where}: Properties must name {name}:I:1, one integer for each atom")
+    return torch.from_numpy(found.astype(np.int64))
 
 
 def _vectors(frame: Frame, name: str) -> Tensor:
@@ -219,22 +228,25 @@ def _vectors(frame: Frame, name: str) -> Tensor:
 def _write_cell(data: Data, frame: Frame) -> None:
     """Cell, periodicity and stress, where there is a lattice."""
     flags = frame.header.get("pbc", "T T T" if "Lattice" in frame.header else "F F F").replace(",", " ").split()
-    periodic = [flag.strip("[]\"'").lower() in ("t", "true", "1") for flag in flags]
-    if len(periodic) != 3:
+    words = [flag.strip("[]\"'.").lower() for flag in flags]
+    periodic = [word in ("t", "true", "1") for word in words]
+    if len(words) != 3 or any(word not in ("t", "true", "1", "f", "false", "0") for word in words):
         raise ValueError(f"{frame.where}: pbc must be three of T and F, got {frame.header['pbc']!r}")
     if "Lattice" not in frame.header:
         if any(periodic):
             raise ValueError(f"{frame.where}: pbc is set, but there is no Lattice; give its three vectors")
         return
     cell = frame.numbers("Lattice", 9).reshape(3, 3)
-    volume = float(np.linalg.det(cell))
-    if all(periodic) and abs(volume) < 1e-6:
-        raise ValueError(f"{frame.where}: the vectors of Lattice are linearly dependent")
+    if np.linalg.matrix_rank(cell[periodic], 1e-9 * np.abs(cell).max(initial=0)) < sum(periodic):
+        raise ValueError(f"{frame.where}: the periodic vectors of Lattice are zero or linearly dependent")
     data.cell, data.pbc = torch.from_numpy(cell.astype(np.float32))[None], torch.tensor([periodic])
     if "stress" in frame.header:
         data.stress = torch.from_numpy(frame.numbers("stress", 9).reshape(1, 3, 3).astype(np.float32))
     elif "virial" in frame.header:
-        data.stress = torch.from_numpy((-frame.numbers("virial", 9) / abs(volume)).reshape(1, 3, 3).astype(np.float32))
+        volume = abs(float(np.linalg.det(cell)))
+        if not volume > 0:
+            raise ValueError(f"{frame.where}: the virial gives no stress, since Lattice has no volume; remove virial")
+        data.stress = torch.from_numpy((-frame.numbers("virial", 9) / volume).reshape(1, 3, 3).astype(np.float32))
 
 
 def _from_record(record: dict[str, Any], where: str, task: str) -> Data:

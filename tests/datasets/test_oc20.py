@@ -187,7 +187,21 @@ BROKEN = {
     "lattice": (frame(HEADER.replace("20.0", "20.0 1.0")), "line 2: Lattice must be 9 finite numbers"),
     "flat cell": (
         frame(HEADER.replace("20.0", "0.0").replace("T T F", "T T T")),
-        "line 2: the vectors of Lattice are linearly dependent",
+        "line 2: the periodic vectors of Lattice are zero or linearly dependent",
+    ),
+    "flat slab": (
+        frame(HEADER.replace("0.5 6.0 0.0", "9.0 0.0 0.0")),
+        "line 2: the periodic vectors of Lattice are zero or linearly dependent",
+    ),
+    "virial without volume": (
+        frame(HEADER.replace("20.0", "0.0") + ' virial="1 0 0 0 1 0 0 0 1"'),
+        "line 2: the virial gives no stress, since Lattice has no volume",
+    ),
+    "pbc": (frame(HEADER.replace("T T F", "yes yes no")), "line 2: pbc must be three of T and F, got 'yes yes no'"),
+    "text as flag": (frame(HEADER.replace("mask:L", "mask:S")), "line 2: Properties must name move_mask:L:1"),
+    "half a tag": (
+        frame(HEADER.replace("tags:I", "tags:R"), [ROWS[0].replace("F 0 ", "F 0.5 ")]),
+        "line 2: Properties must name tags:I:1, one integer for each atom",
     ),
     "no lattice": (frame(re.sub('Lattice="[^"]*" ', "", HEADER)), "line 2: pbc is set, but there is no Lattice"),
     "open quote": (frame(HEADER[:-1]), "line 2: expected key=value in the header, got .*is a quote not closed"),
@@ -213,6 +227,13 @@ def test_a_column_that_other_frames_have_must_be_there(write, tmp_path):
         data[1]
     with pytest.raises(ValueError, match="there are no columns dft"):
         read(write(frame()), tmp_path, forces="dft")[0]
+
+
+def test_a_cell_is_flat_by_its_shape_and_not_by_its_size(write, tmp_path):
+    tiny = HEADER.replace("5.0 0.0 0.0 0.5 6.0 0.0 0.0 0.0 20.0", "1e-3 0 0 0 1e-3 0 0 0 1e-3").replace(
+        "T T F", "T T T"
+    )
+    assert read(write(frame(tiny)), tmp_path)[0].cell[0, 0, 0] == 1e-3
 
 
 def test_header_grammar():
