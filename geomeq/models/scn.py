@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.harmonics import edge_vectors
 from geomeq.nn import SphericalChannelBlock
 
+from ._atoms import check_atoms, sum_structures
 from ._derivatives import energy_and_derivatives
-from ._graphs import check_data
 from ._sphere_readout import SphereReadout
 
 _PUBLISHED: dict[str, dict[str, Any]] = {
@@ -164,20 +163,20 @@ class SCN(nn.Module):
             generator: From which ``roll="random"`` draws in training.
 
         Returns:
-            ``energy`` ``[B]`` and ``forces`` ``[N, 3]``; with ``forces="autograd"`` and a cell also ``stress``
-            ``[B, 3, 3]``. In the unit of the training data.
+            ``energy`` ``[B]`` (float64) and ``forces`` ``[N, 3]``; with ``forces="autograd"`` and a cell also
+            ``stress`` ``[B, 3, 3]``. In the unit of the training data.
 
         Raises:
             ValueError: If an attribute is missing, a shape does not fit, two connected atoms lie at the same place, or
                 an element is unknown.
         """
-        self._check(data)
+        check_atoms(data, self.config.num_elements, self.embedding.weight.device)
         if self.config.forces == "direct":
             energy, forces = self._atoms(data, generator)
             assert forces is not None
-            return {"energy": self._sum(energy, data), "forces": forces}
+            return {"energy": sum_structures(energy, data), "forces": forces}
         energy, forces, stress = energy_and_derivatives(
-            lambda free: self._sum(self._atoms(free, generator)[0], free),
+            lambda free: sum_structures(self._atoms(free, generator)[0], free),
             data,
             stress=data.get("cell") is not None,
             create_graph=self.training,
@@ -187,7 +186,7 @@ class SCN(nn.Module):
 
     def features(self, data: Data, generator: torch.Generator | None = None) -> Tensor:
         """Functions at the atoms after the last layer, ``[N, (lmax + 1)^2, C]``."""
-        self._check(data)
+        check_atoms(data, self.config.num_elements, self.embedding.weight.device)
         return self._features(data, generator)
 
     def _atoms(self, data: Data, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
@@ -206,37 +205,3 @@ class SCN(nn.Module):
             change = block(x, z, edge_index, geometry=geometry)
             x = change if k == 0 else x + change
         return x
-
-    def _sum(self, energy: Tensor, data: Data) -> Tensor:
-        """Sums over the atoms of each structure, ``[B]``."""
-        batch, count = data.get("batch"), getattr(data, "num_graphs", 1) or 1
-        if batch is None or count == 1:  # also because inductor (torch 2.13) cannot compile a scatter into one row
-            return energy.sum(dim=0, keepdim=True)
-        return energy.new_zeros(count).index_add(0, batch, energy)
-
-    def _check(self, data: Data) -> None:
-        check_data(data)
-        missing = [name for name in ("z", "pos", "edge_index") if data.get(name) is None]
-        if missing:
-            raise ValueError(
-                f"data has no {', '.join(missing)}, only {sorted(data.keys())}; edges are made by CutoffGraph or "
-                "PeriodicGraph"
-            )
-        z, pos = data["z"], data["pos"]
-        check_shape("z", z, "N")
-        check_shape("pos", pos, z.size(0), 3)
-        check_finite("pos", pos, "drop or repair that structure")
-        check_edge_index(data["edge_index"], z.size(0), z.size(0))
-        if pos.device != self.embedding.weight.device:
-            device = self.embedding.weight.device
-            raise ValueError(f"data is on {pos.device}, the model on {device}; move one: data.to('{device}')")
-        pbc = data.get("pbc")
-        if pbc is not None and data.get("cell") is None and bool(torch.as_tensor(pbc).any()):
-            raise ValueError("data has pbc but no cell [1, 3, 3]: along which vectors does it repeat?")
-        if getattr(data, "num_graphs", 1) > 1 and data.get("batch") is None:
-            raise ValueError("a Batch of several structures without batch; make it by Batch.from_data_list")
-        if z.numel() and (int(z.min()) < 1 or int(z.max()) > self.config.num_elements):
-            raise ValueError(
-                f"atomic numbers must lie between 1 and num_elements={self.config.num_elements}, got "
-                f"{int(z.min())}..{int(z.max())}"
-            )

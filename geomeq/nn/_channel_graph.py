@@ -163,15 +163,20 @@ def rolled(blocks: Sequence[Tensor], angle: Tensor) -> list[Tensor]:
     return out
 
 
-def near_rank(edge_index: Tensor, length: Tensor, num_nodes: int) -> Tensor:
-    """Place of each edge among those of its target by length, 0 the nearest, ``[E]``; equal lengths by their order."""
-    order = torch.argsort(length.detach(), stable=True)
+def nearest(edge_index: Tensor, length: Tensor, num_nodes: int, most: int) -> Tensor:
+    """Which edges are among the ``most`` shortest of their target, or as long as the last of these, ``[E]``.
+
+    With its ties, so that neither the order of the edges nor rounding decides: crystals are full of equal lengths.
+    """
+    length = length.detach()
+    order = torch.argsort(length)
     order = order[torch.argsort(edge_index[1][order], stable=True)]
     target = edge_index[1][order]
     count = torch.bincount(target, minlength=num_nodes)
-    rank = torch.empty_like(target)
-    rank[order] = torch.arange(target.numel(), device=target.device) - (count.cumsum(0) - count)[target]
-    return rank
+    rank = torch.arange(target.numel(), device=target.device) - (count.cumsum(0) - count)[target]
+    last = torch.where(rank == most - 1, length[order], torch.inf)  # nobody is far where there are fewer
+    limit = length.new_full((num_nodes,), torch.inf).scatter_reduce(0, target, last, "amin")
+    return length <= limit[edge_index[1]] * (1 + (1e-9 if length.dtype == torch.float64 else 1e-5))
 
 
 def random_angles(count: int, generator: torch.Generator | None, like: Tensor) -> Tensor:

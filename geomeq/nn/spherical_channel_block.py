@@ -13,7 +13,7 @@ from geomeq.harmonics import edge_wigner, polynomial_envelope
 from geomeq.harmonics.attributes import edge_length
 from geomeq.ops.edge_rotation import EdgeLayout
 
-from ._channel_graph import ChannelPart, near_rank, random_angles, rolled
+from ._channel_graph import ChannelPart, nearest, random_angles, rolled
 from ._channel_grid import GridAggregation
 from ._channel_message import FEWEST_EDGES, LEAST_FILLED, ChannelMessage
 
@@ -85,8 +85,9 @@ class SphericalChannelBlock(nn.Module):
         hidden_channels: Width of the message network, ``H``.
         taps: 1 or 4.
         bands: Of the grid network: band k repeats the functions truncated to degrees ``l <= L - k``.
-        num_resolutions: 2 sends the ``near`` nearest edges of each target through (L, H) and the others through
-            (max(4, L - 2), H / 4). Cheaper, but the message jumps when two neighbours change places in that order.
+        num_resolutions: 2 sends the ``near`` nearest edges of each target, and all as long as the last of these,
+            through (L, H) and the others through (max(4, L - 2), H / 4). Cheaper, but the message jumps when two
+            neighbours change places in that order.
         near: How many are near.
         grid: Whether messages meet the node on the grid; otherwise their sum is the result.
         reduced_channels: Width within the messages, if they shall work on fewer channels.
@@ -142,7 +143,10 @@ class SphericalChannelBlock(nn.Module):
         _check_choices(num_resolutions=(num_resolutions, (1, 2)))
         if not 0 <= mmax <= lmax:
             raise ValueError(f"mmax must lie between 0 and lmax={lmax}, got {mmax}")
-        for name, value in (("channels", channels), ("hidden_channels", hidden_channels), ("near", near)):
+        inner = channels if reduced_channels is None else reduced_channels
+        widths = {"channels": channels, "hidden_channels": hidden_channels, "reduced_channels": inner, "near": near}
+        widths |= {"edge_channels": edge_channels, "num_elements": num_elements, "num_basis": num_basis}
+        for name, value in widths.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not cutoff > 0 or not average_degree > 0:
@@ -153,7 +157,6 @@ class SphericalChannelBlock(nn.Module):
         self.taps, self.near, self.chunk_size, self.num_elements = taps, near, chunk_size, num_elements
         self.cutoff, self.num_basis, self.basis_width = float(cutoff), num_basis, basis_width
         self.envelope, self.average_degree = envelope, average_degree
-        inner = channels if reduced_channels is None else reduced_channels
         self.scalars = EdgeScalars(num_basis, edge_channels, num_elements)
         sizes = [(lmax, hidden_channels), (min(lmax, max(4, lmax - 2)), max(1, hidden_channels // 4))]
         # the rolls of rows of order 0 are all the same
@@ -217,7 +220,7 @@ class SphericalChannelBlock(nn.Module):
         """The edges of each resolution with their frames."""
         if len(self.messages) == 1:
             return [self._part(self.messages[0], edge_index, blocks, num_nodes, None)]
-        near = near_rank(edge_index, length, num_nodes) < self.near
+        near = nearest(edge_index, length, num_nodes, self.near)
         parts = []
         for message, chosen in zip(self.messages, (near, ~near), strict=True):
             assert isinstance(message, ChannelMessage)

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 from geomeq.models import SCN, SCNConfig
 from geomeq.models._sphere_readout import sphere_points
 from geomeq.testing import equivariance_error, jacobian_asymmetry
-from geomeq.transforms import CutoffGraph
+from geomeq.transforms import CutoffGraph, PeriodicGraph
 
 F64 = torch.float64
 CUTOFF = 3.0
@@ -243,6 +243,10 @@ def test_bad_input():
         strange.z = torch.full_like(data.z, z)
         with pytest.raises(ValueError, match=f"between 1 and num_elements=90, got {found}"):
             model(strange)
+    fuzzy = data.clone()
+    fuzzy.z = data.z.double()
+    with pytest.raises(TypeError, match="z must hold atomic numbers as integers"):
+        model(fuzzy)
     loose = data.clone()
     loose.pbc = torch.ones(1, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match="pbc but no cell"):
@@ -259,6 +263,33 @@ def test_bad_input():
         SCNConfig(forces="both")
     with pytest.raises(ValueError, match="name must be one of"):
         SCNConfig.published("tiny")
+
+
+def test_neighbours_of_equal_length_are_near_together():
+    """In a bcc crystal the 12th of 8 + 6 neighbours ties: the order of the atoms must not say which of them is near."""
+    model, graph = build(num_resolutions=2, near=12, lmax=5, cutoff=3.5), PeriodicGraph(3.5)
+    corner = torch.cartesian_prod(*[torch.arange(2.0)] * 3)
+    pos = 2.87 * torch.cat([corner, corner + 0.5]).to(F64)
+    cell, pbc = 5.74 * torch.eye(3, dtype=F64)[None], torch.ones(1, 3, dtype=torch.bool)
+    z = torch.tensor([26, 28, 26, 13]).repeat(4)
+    whole = graph(Data(z=z, pos=pos, cell=cell, pbc=pbc))
+    out = model(whole)
+    for seed in range(3):
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
+        moved = model(graph(Data(z=z[order], pos=pos[order], cell=cell, pbc=pbc)))
+        torch.testing.assert_close(moved["energy"], out["energy"], rtol=0, atol=1e-12)
+    nudged = whole.clone()
+    nudged.pos = nudged.pos + 1e-3 * torch.randn(16, 3, dtype=F64)
+    assert abs(model(nudged)["energy"] - out["energy"]) > 1e-9
+
+
+def test_energies_are_float64_and_whole_models_compile(compiled):
+    model, data = build(torch.float32), molecule(dtype=torch.float32)
+    out = model(data)
+    assert out["energy"].dtype == F64
+    assert out["forces"].dtype == torch.float32
+    fast = compiled(model, backend="eager")(data)
+    torch.testing.assert_close(fast, out)
 
 
 @pytest.mark.slow

@@ -227,6 +227,8 @@ BAD = {
     "bands": ({"bands": 5}, "bands must lie between"),
     "resolutions": ({"num_resolutions": 3}, "num_resolutions must be one of"),
     "channels": ({"channels": 0}, "channels must be at least 1"),
+    "basis": ({"num_basis": 0}, "num_basis must be at least 1"),
+    "reduced": ({"reduced_channels": 0}, "reduced_channels must be at least 1"),
     "cutoff": ({"cutoff": 0.0}, "must be positive"),
     "chunks": ({"chunk_size": 0}, "chunk_size must be at least 1"),
 }
