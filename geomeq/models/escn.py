@@ -51,7 +51,8 @@ class ESCN(nn.Module):
         self.degree = DegreeEmbedding(config) if config.degree_embedding else None
         self.scalars = nn.Linear(len(config.scalars), config.channels) if config.scalars else None
         self.blocks = nn.ModuleList(ESCNBlock(config) for _ in range(config.num_layers))
-        self.norm = SphericalNorm(config.channels, config.lmax, config.norm) if config.norm else None
+        normed = config.norm is not None and config.form != "escn"
+        self.norm = SphericalNorm(config.channels, config.lmax, config.norm or "rms") if normed else None
         self.energy = Readout(config)
         direct = config.forces == "direct"
         self.force = self.attention = None
@@ -63,8 +64,8 @@ class ESCN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws all weights again."""
-        self.elements.reset_parameters()
-        for module in self.modules():
+        # parts before what they belong to, as when the model was built: a layer draws the weights of its parts anew
+        for module in reversed([*self.modules()]):
             if module is not self and hasattr(module, "reset_parameters"):
                 module.reset_parameters()  # type: ignore[operator]
 
