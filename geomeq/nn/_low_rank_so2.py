@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomeq._checks import check_shape
+
 from ._gate import SILU_FACTOR
 from .spherical_linear import unit_variance_
 
@@ -34,7 +36,7 @@ class LowRankSO2(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.hidden_channels, self.out_channels = in_channels, hidden_channels, out_channels
-        self.lmax, self.mmax = lmax, mmax
+        self.lmax, self.mmax, self.edge_channels = lmax, mmax, edge_channels
         down, up, gates = [], [], []
         for m in range(mmax + 1):
             parts, rows = (2 if m else 1), lmax + 1 - m
@@ -54,6 +56,7 @@ class LowRankSO2(nn.Module):
 
     def forward(self, h: Tensor, edge_scalars: Tensor) -> Tensor:
         """Maps ``[E, B, 2 * in_channels]`` (source, target) to ``[E, B, out_channels]``."""
+        check_shape("edge_scalars", edge_scalars, h.size(0), self.edge_channels)
         edges, out, at = h.size(0), [], 0
         for m in range(self.mmax + 1):
             parts, rows = (2 if m else 1), self.lmax + 1 - m

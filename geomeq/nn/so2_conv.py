@@ -3,12 +3,10 @@ r"""Messages of spherical channels in the frame of the edge: eSCN, EquiformerV2 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from geomeq._checks import check_shape
-from geomeq.ops import EdgeRotation
+from geomeq.ops import EdgeRotation, edge_message
 
 from ._low_rank_so2 import LowRankSO2
 from ._rows import check_degrees
@@ -62,7 +60,8 @@ class SO2Conv(nn.Module):
         nlat: Rings of the grid of an activation on the sphere.
         nlon: Points of each ring.
         chunk_size: If given, edges go through in slices of this many, computed again in the backward pass, so that
-            memory does not grow with the number of edges. Not with attention, which compares all edges of a target.
+            memory does not grow with the number of edges (:func:`~geomeq.ops.edge_message`). Not with attention, which
+            compares all edges of a target.
 
     Example:
         >>> from geomeq.harmonics import edge_wigner
@@ -100,7 +99,7 @@ class SO2Conv(nn.Module):
     ) -> None:
         super().__init__()
         check_degrees(lmax, mmax)
-        _check_options(form, activation, attention_heads, average_degree, chunk_size, reflections)
+        _check_options(form, activation, attention_heads, average_degree, chunk_size, reflections, edge_channels)
         hidden = in_channels if hidden_channels is None else hidden_channels
         self.in_channels, self.out_channels, self.lmax, self.mmax = in_channels, out_channels, lmax, mmax
         self.form, self.attention_heads, self.chunk_size = form, attention_heads, chunk_size
@@ -158,27 +157,20 @@ class SO2Conv(nn.Module):
             check_shape("edge_scalars", edge_scalars, num_edges, None)
         if envelope is not None:
             check_shape("envelope", envelope, num_edges)
-        if self.chunk_size is None or num_edges <= self.chunk_size:
-            return self._sum(x, rotation, edge_scalars, envelope)
-        out = x.new_zeros(x.size(0), x.size(1), self.out_channels)
-        for start in range(0, num_edges, self.chunk_size):
-            part = slice(start, min(start + self.chunk_size, num_edges))
-            scalars = None if edge_scalars is None else edge_scalars[part]
-            weight = None if envelope is None else envelope[part]
-            inputs = (x, rotation.chunk(part.start, part.stop), scalars, weight)
-            own = checkpoint(self._sum, *inputs, use_reentrant=False) if torch.is_grad_enabled() else self._sum(*inputs)
-            out = out + own
-        return out
-
-    def _sum(self, x: Tensor, rotation: EdgeRotation, scalars: Tensor | None, envelope: Tensor | None) -> Tensor:
-        message, logits = self._message(rotation.into_frame(x, side="both"), scalars)
-        if logits is None or self.projection is None:
+        if self.logits is None or self.projection is None:
             weight = None if envelope is None else envelope * self.scale
-            out = rotation.out_of_frame(message, weight)
+            out = edge_message(
+                x, rotation, self._mix, edge_scalars, weight=weight, side="both", chunk_size=self.chunk_size
+            )
             return out if envelope is not None else out * self.scale
-        weight = smooth_attention(logits, rotation.target, x.size(0), envelope)
-        heads = message.unflatten(2, (self.attention_heads, -1)) * weight[:, None, :, None]
+        message, logits = self._message(rotation.into_frame(x, side="both"), edge_scalars)
+        assert logits is not None
+        attention = smooth_attention(logits, rotation.target, x.size(0), envelope)
+        heads = message.unflatten(2, (self.attention_heads, -1)) * attention[:, None, :, None]
         return self.projection(rotation.out_of_frame(heads.flatten(2), envelope))
+
+    def _mix(self, h: Tensor, scalars: Tensor | None) -> Tensor:
+        return self._message(h, scalars)[0]
 
     def _message(self, h: Tensor, scalars: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Messages in the frames ``[E, B, C]``, and logits ``[E, heads]``."""
@@ -204,6 +196,7 @@ def _check_options(
     average_degree: float,
     chunk_size: int | None,
     reflections: bool,
+    edge_channels: int,
 ) -> None:
     if form not in ("esen", "escn"):
         raise ValueError(f"form must be 'esen' or 'escn', got {form!r}")
@@ -212,6 +205,10 @@ def _check_options(
             "form='escn' has an activation on the sphere, no attention and does not respect mirror images, got "
             f"activation={activation!r}, attention_heads={attention_heads}, reflections={reflections}; "
             "write activation='s2', attention_heads=0, reflections=False"
+        )
+    if form == "escn" and edge_channels < 1:
+        raise ValueError(
+            f"form='escn' gates by invariants of the edge: edge_channels must be >= 1, got {edge_channels}"
         )
     if attention_heads < 0:
         raise ValueError(f"attention_heads must not be negative, got {attention_heads}")

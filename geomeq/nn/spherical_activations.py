@@ -42,19 +42,24 @@ class SphericalGate(nn.Module):
         """Gates per row of input: ``lmax * channels``."""
         return self.lmax * channels
 
-    def forward(self, x: Tensor, gates: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gates: Tensor | None) -> Tensor:
         """Activates.
 
         Args:
             x: Coefficients, ``[..., R, C]``.
-            gates: Invariants, ``[..., lmax * C]``: the channels of degree 1, of degree 2, ...
+            gates: Invariants, ``[..., lmax * C]``: the channels of degree 1, of degree 2, ...; ``None`` or empty if
+                there is only degree 0.
 
         Returns:
             ``[..., R, C]``.
         """
         check_shape("x", x, "...", self.num_rows, None, hint=f"built for lmax={self.lmax}, mmax={self.mmax}")
-        check_shape("gates", gates, "...", self.num_gates(x.size(-1)), hint="one gate per degree above 0 and channel")
         scalars = F.silu(x[..., :1, :]) * SILU_FACTOR
+        if gates is None:
+            if self.lmax:
+                raise ValueError(f"gates are missing: degrees above 0 need {self.num_gates(x.size(-1))}")
+            return scalars
+        check_shape("gates", gates, "...", self.num_gates(x.size(-1)), hint="one gate per degree above 0 and channel")
         if self.lmax == 0:
             return scalars
         factor = (torch.sigmoid(gates) * SIGMOID_FACTOR).unflatten(-1, (self.lmax, x.size(-1)))

@@ -141,6 +141,37 @@ def test_save_load_and_the_config_as_json():
     assert not torch.allclose(other(data)["energy"], model(data)["energy"])
 
 
+def test_weights_drawn_again_are_of_the_size_they_were():
+    model = ESCN(ESCNConfig(mlp="separable_grid", activation="separable_s2", attention_heads=2, readout="grid"))
+    before = {name: p.detach().square().mean().sqrt() for name, p in model.named_parameters()}
+    old = model.energy.grid.layers[0].weight.clone()
+    model.reset_parameters()
+    assert not torch.equal(model.energy.grid.layers[0].weight, old)
+    for name, p in model.named_parameters():
+        size = p.detach().square().mean().sqrt()
+        if p.numel() < 100 or before[name] == 0:
+            assert (size == 0) == (before[name] == 0), name
+        else:
+            assert 0.8 < size / before[name] < 1.25, name
+
+
+@pytest.mark.parametrize("activation", ["gate", "s2", "separable_s2"])
+@pytest.mark.parametrize("heads", [0, 2])
+def test_invariants_alone(activation, heads):
+    model = build(lmax=0, mmax=0, activation=activation, attention_heads=heads)
+    data = molecule()
+    out = model(data)
+    mirrored = Data(z=data.z, pos=-data.pos, edge_index=data.edge_index)
+    assert out["forces"].abs().max() > 1e-6
+    torch.testing.assert_close(model(mirrored)["forces"], -out["forces"])
+
+
+def test_the_published_form_has_no_norms():
+    names = [name for name, _ in build(form="escn", activation="s2").named_parameters()]
+    assert not [name for name in names if "norm" in name]
+    assert [name for name, _ in build().named_parameters() if "norm" in name]
+
+
 def test_energies_before_training_are_of_unit_size():
     """Otherwise the first steps only undo the initialisation."""
     out = build(torch.float32, channels=32, average_degree=6.0)(molecule(12, dtype=torch.float32))

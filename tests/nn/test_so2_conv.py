@@ -107,6 +107,38 @@ def test_slices_change_nothing_in_values_and_both_derivatives(name):
             torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
 
 
+def test_slices_keep_nothing_of_the_size_of_all_edges_for_forces_in_a_loss():
+    edges, vec = (t.repeat_interleave(20, dim=d) for t, d in zip(graph(), (1, 0), strict=True))
+    largest = {}
+    for chunk in (None, 3):
+        conv, (x, scalars), kept = layer("gate", chunk_size=chunk), inputs(edges), []
+        x.requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.numel()), t)[1], lambda t: t):
+            out = conv(x, rotation_of(vec, edges, 2, 2), scalars)
+            torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        largest[chunk] = max(kept)
+    rows = EdgeLayout(2, 2).num_rows
+    assert largest[None] >= edges.size(1) * rows * 8
+    assert largest[3] < edges.size(1) * rows * 8
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_transforms_of_functions(chunk):
+    (edges, vec), conv = graph(), layer("gate", chunk_size=chunk)
+    x, scalars = inputs(edges)
+    rotation, other = rotation_of(vec, edges, 2, 2), torch.randn_like(x)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return conv(x, rotation, scalars)
+
+    leaf = x.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(run(leaf).sin().sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(lambda x: run(x).sin().sum())(x), wanted)
+    torch.testing.assert_close(torch.func.vmap(run)(torch.stack([x, other]))[1], run(other))
+    slope = (run(x + 1e-6 * other) - run(x - 1e-6 * other)) / 2e-6
+    torch.testing.assert_close(torch.func.jvp(run, (x,), (other,))[1], slope, atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_no_edges(name):
     conv = layer(name)
@@ -156,13 +188,14 @@ def test_compiles_as_one_graph(name):
         ({"form": "escn"}, "write activation='s2'"),
         ({"attention_heads": -1}, "must not be negative"),
         ({"average_degree": 0.0}, "average_degree must be positive"),
+        ({"form": "escn", "activation": "s2", "edge_channels": 0}, "edge_channels must be >= 1"),
         ({"chunk_size": 0}, "chunk_size must be at least 1"),
         ({"chunk_size": 8, "attention_heads": 2}, "all edges of a target"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        SO2Conv(4, 6, 2, 2, SCALARS, **options)
+        SO2Conv(4, 6, 2, 2, **{"edge_channels": SCALARS, **options})
 
 
 def test_bad_input():
@@ -175,3 +208,5 @@ def test_bad_input():
         conv(x, rotation, scalars[:3])
     with pytest.raises(ValueError, match="envelope must have shape"):
         conv(x, rotation, scalars, torch.ones(3))
+    with pytest.raises(TypeError, match="edge_scalars must be a torch.Tensor"):
+        layer("escn")(x, rotation, None)
