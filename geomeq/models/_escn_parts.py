@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from geomeq.harmonics import bessel_basis, gaussian_basis
 from geomeq.nn import GatedMLP, GridMLP, SO2Conv, SphericalLinear, SphericalNorm
 from geomeq.nn._gate import SILU_FACTOR
+from geomeq.nn._paths import Constant
 from geomeq.nn.spherical_linear import unit_variance_
 from geomeq.ops import EdgeRotation
 
@@ -58,11 +59,9 @@ class DegreeEmbedding(nn.Module):
         self.scale = config.average_degree**-0.5
         self.first = nn.Linear(config.edge_channels, config.edge_channels)
         self.second = nn.Linear(config.edge_channels, (config.lmax + 1) * config.channels)
-        factor = torch.tensor([(2 * degree + 1) ** 0.5 for degree in range(config.lmax + 1)])
-        self.register_buffer("factor", factor, persistent=False)
+        degree = torch.arange(config.lmax + 1, dtype=torch.float64)
+        self._factor = Constant((2 * degree[:, None] + 1).sqrt())
         self.reset_parameters()
-
-    factor: Tensor
 
     def reset_parameters(self) -> None:
         """Draws all weights again."""
@@ -72,7 +71,7 @@ class DegreeEmbedding(nn.Module):
     def forward(self, edge_scalars: Tensor, rotation: EdgeRotation, envelope: Tensor | None) -> Tensor:
         """Coefficients at the nodes, ``[N, (lmax + 1)^2, C]``; ``rotation`` has order 0 only."""
         radial = self.second(F.silu(self.first(edge_scalars)) * SILU_FACTOR)
-        radial = radial.view(-1, self.lmax + 1, self.channels) * self.factor.to(radial.dtype)[:, None]
+        radial = radial.view(-1, self.lmax + 1, self.channels) * self._factor.like(radial)
         if envelope is None:
             return rotation.out_of_frame(radial * self.scale)
         return rotation.out_of_frame(radial, envelope * self.scale)

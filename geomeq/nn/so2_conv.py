@@ -27,9 +27,10 @@ class SO2Conv(nn.Module):
         x_i' = \frac{1}{\sqrt{\bar n}} \sum_j w_{ij} \, u(d_{ij}) \, D_{ij}^T \, S_2 \, h_{ij}
 
     with the Wigner blocks :math:`D_{ij}` of the edge, a network :math:`R` of the edge's invariants :math:`a_{ij}`, the
-    envelope :math:`u`, and :math:`w = 1` or weights of attention. Equivariant under rotations: exactly with the gate,
-    up to the grid with the activations on the sphere. Smooth in the positions, also where an edge enters or leaves at
-    the cut-off, if an envelope is given.
+    envelope :math:`u`, and :math:`w = 1` or weights of attention. Equivariant under rotations and smooth in the
+    positions, also where an edge enters or leaves at the cut-off if an envelope is given: exactly with the gate, up to
+    the grid with the activations on the sphere (they notice the roll of the frame, which jumps where an edge crosses
+    the plane z = 0).
 
     - ``form="esen"``: as above.
     - ``form="escn"``: the published eSCN: separate low-rank SO(2) blocks for source and target, gated by the edge,

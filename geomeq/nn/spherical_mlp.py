@@ -63,7 +63,7 @@ class GatedMLP(nn.Module):
         squares, gates = lmax * hidden_channels * self.invariants, lmax * hidden_channels
         self.gates = nn.Linear(channels + squares, gates + hidden_channels * self.invariants) if lmax else None
         degree = torch.tensor(row_degrees(lmax))
-        self._mean = Constant((F.one_hot(degree, lmax + 1)[:, 1:] / (2 * degree[:, None] + 1)).T.double())
+        self._mean = Constant((F.one_hot(degree, lmax + 1)[:, 1:] / (2 * degree[:, None] + 1).double()).T)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

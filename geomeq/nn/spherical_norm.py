@@ -62,10 +62,10 @@ class SphericalNorm(nn.Module):
         self.channels, self.lmax, self.kind, self.eps, self.affine = channels, lmax, kind, eps, affine
         degree = torch.tensor(row_degrees(lmax))
         self._degree = Constant(degree)
-        self._share = Constant(1.0 / (2 * degree + 1) / (lmax + 1) / channels)
-        self._higher = Constant((degree > 0) / (2 * degree + 1) / max(lmax, 1) / channels)
-        mean = F.one_hot(degree, lmax + 1)[:, 1:].double() / (2 * degree[:, None] + 1) / channels
-        self._mean = Constant(mean)
+        each = 1 / ((2 * degree + 1).double() * channels)
+        self._share = Constant(each / (lmax + 1))
+        self._higher = Constant(each * (degree > 0) / max(lmax, 1))
+        self._mean = Constant(each[:, None] * F.one_hot(degree, lmax + 1)[:, 1:])
         self.weight = nn.Parameter(torch.ones(lmax + 1, channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 

@@ -141,6 +141,19 @@ def test_save_load_and_the_config_as_json():
     assert not torch.allclose(other(data)["energy"], model(data)["energy"])
 
 
+@pytest.mark.parametrize("norm", ["rms", "layer", "degree"])
+def test_double_precision_does_not_depend_on_the_default_dtype(norm):
+    model, data = build(norm=norm, invariants=True), molecule()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = build(norm=norm, invariants=True)
+    finally:
+        torch.set_default_dtype(before)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(data)["energy"], model(data)["energy"], atol=1e-12, rtol=1e-12)
+
+
 def test_weights_drawn_again_are_of_the_size_they_were():
     model = ESCN(ESCNConfig(mlp="separable_grid", activation="separable_s2", attention_heads=2, readout="grid"))
     before = {name: p.detach().square().mean().sqrt() for name, p in model.named_parameters()}

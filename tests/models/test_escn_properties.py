@@ -67,6 +67,29 @@ def test_a_cell_that_stays_behind_is_another_crystal():
     assert (wrong["energy"] - model(data)["energy"]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["gate", "attention", "grid at the atoms", "escn", "escn, fine"])
+def test_only_coarse_grids_in_frames_notice_where_the_roll_jumps(name):
+    """The frame of an edge jumps where the edge crosses the plane z = 0."""
+    options = {
+        "gate": {},
+        "attention": {"attention_heads": 2, "attention_channels": 8},
+        "grid at the atoms": {"mlp": "grid"},
+        "escn": {"form": "escn", "activation": "s2"},
+        "escn, fine": {"form": "escn", "activation": "s2", "nlat": 30, "nlon": 61},
+    }
+    model, data = build(**options[name]), molecule()
+    source, target = data.edge_index[:, 0].tolist()
+    energies = []
+    for height in (-3e-7, -1e-7, 1e-7, 3e-7):
+        data.pos[source, 2] = data.pos[target, 2] + height
+        energies.append(model(data)["energy"].item())
+    jump = energies[2] - energies[1] - (energies[1] - energies[0] + energies[3] - energies[2]) / 2
+    if name == "escn":
+        assert abs(jump) > 1e-4
+    else:
+        assert abs(jump) < (1e-5 if name == "escn, fine" else 1e-9)
+
+
 def test_the_grid_is_equivariant_only_as_far_as_it_resolves():
     errors = {}
     for nlat in (6, 9, 16):
