@@ -34,6 +34,9 @@ def load(args: argparse.Namespace) -> Task:
     if args.test_frames:
         tests = {name: frames[: args.test_frames] for name, frames in tests.items()}
     sample = _some(train)
+    for name in ("energy", "force"):
+        if any(name not in frame for frame in sample):
+            raise SystemExit(f"training frames of {args.data} lack {name}, which has to be learned")
     elements = sorted({int(z) for part in (sample, *map(_some, tests.values())) for f in part for z in f.z.unique()})
     energies = torch.zeros(1 + max(elements), dtype=torch.float64)
     fitted = atom_energies(sample)

@@ -111,7 +111,10 @@ class Loss:
         if "fixed" in batch:
             force = force[~batch.fixed]
         loss = loss + self.force * self._size(force) / free
-        if self.stress and "stress" in out and "stress" in batch:
+        if self.stress:
+            for name, where in (("model", out), ("frame", batch)):
+                if "stress" not in where:
+                    raise SystemExit(f"--stress-weight {self.stress}, but no {name} gives a stress: set it to 0")
             volume = torch.linalg.det(batch.cell.double()).abs()
             virial = (out["stress"] - batch.stress) * (volume / (atoms * scale)).to(force.dtype)[:, None, None]
             loss = loss + self.stress * self._size(virial.flatten(1)) / graphs
@@ -130,7 +133,8 @@ def errors(model: nn.Module, frames: Frames | LazyFrames, world: World, batch_si
     """Energy errors in meV and meV an atom, force errors of free atoms in meV/A, stress errors in meV/A^3."""
     model.eval()
     total = dict.fromkeys(("graphs", "energy", "per_atom", "parts", "force", "square", "stress", "cells"), 0.0)
-    for index in torch.arange(world.rank, len(frames), world.size).split(batch_size):
+    own = torch.arange(len(frames))[world.rank :: world.size]
+    for index in own.split(batch_size) if len(own) else ():
         batch = frames.batch(index).to(world.device)
         out = model(batch)
         energy = (out["energy"] - batch.energy).abs()
@@ -180,9 +184,24 @@ class Settings:
 
 
 class Trainer:
-    """Model, averaged model, optimizer, and how far they are."""
+    """Model, averaged model, optimizer, and how far they are.
 
-    def __init__(self, model: nn.Module, settings: Settings, world: World, checkpoint: Path | None = None) -> None:
+    Args:
+        model: What is trained.
+        settings: How.
+        world: Of how many processes this is one.
+        checkpoint: Where it is kept, and from where it goes on.
+        about: What must be the same when it goes on, data and model say.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Settings,
+        world: World,
+        checkpoint: Path | None = None,
+        about: dict[str, object] | None = None,
+    ) -> None:
         self.model, self.settings, self.world, self.checkpoint = model.to(world.device), settings, world, checkpoint
         self.average = copy.deepcopy(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -191,6 +210,7 @@ class Trainer:
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, amsgrad=True
         )
         self.scale = float(model.scale)
+        self.about = {**(about or {}), "batch": settings.batch, "seed": settings.seed}
         self.epoch, self.step, self.seconds, self.history = 0, 0, 0.0, []
         if checkpoint is not None and checkpoint.exists():
             self.load(checkpoint)
@@ -198,6 +218,10 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Goes back to a checkpoint, random numbers included."""
         state = torch.load(path, map_location=self.world.device, weights_only=True)
+        other = {name: value for name, value in state.get("about", {}).items() if self.about.get(name) != value}
+        if other:
+            was = ", ".join(f"{name} {value!r} and not {self.about.get(name)!r}" for name, value in other.items())
+            raise SystemExit(f"{path} is of another training, with {was}: name another folder (--out), or delete it")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -210,7 +234,7 @@ class Trainer:
         if self.checkpoint is None or self.world.rank > 0:
             return
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimizer")}
-        now = {name: getattr(self, name) for name in ("epoch", "step", "seconds", "history")}
+        now = {name: getattr(self, name) for name in ("epoch", "step", "seconds", "history", "about")}
         save(self.checkpoint, random=torch.get_rng_state(), **parts, **now)
 
     def fit(self, train: Frames | LazyFrames, valid: Frames | LazyFrames | None, learn: Callable | None = None) -> None:

@@ -30,6 +30,7 @@ from geomeq.molecules import GeomeqCalculator, to_ase
 
 TRAINING = ["--data", "slabs", "--stress-weight", "0.1", "--batch", "8", "--epochs", "1000", "--valid", "60"]
 SIZE = ["lmax=2", "mmax=1", "channels=24", "num_layers=2"]
+SIZES = {"escn": SIZE, "scn": [*SIZE, "forces='autograd'"], "segnn": []}
 
 
 def trained(args: argparse.Namespace) -> tuple[nn.Module, float]:
@@ -40,6 +41,10 @@ def trained(args: argparse.Namespace) -> tuple[nn.Module, float]:
         options = ["--seconds", str(args.seconds), "--cutoff", "4.5", "--model", args.model, "--out", str(folder)]
         train_potential.main([*TRAINING, *quick, *options, "--config", *args.config])
     model, about = train_potential.restore(folder)
+    asked = {"model": args.model, "config": train_potential.options(args.config), "seconds": args.seconds}
+    other = {name: value for name, value in asked.items() if {**about["settings"], **about}[name] != value}
+    if other and args.load is None:
+        raise SystemExit(f"{folder} holds another model, not with {other}: name another --out, or take it by --load")
     print("network: " + train_potential.describe(about["tests"]["val_id"]))
     return model, about["cutoff"]
 
@@ -150,13 +155,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="few frames, a minute of training, three systems")
     add("--seconds", type=float, help="of training (default 480, or 60 with --quick)")
     add("--model", choices=("escn", "scn", "segnn"), default="escn")
-    add("--config", nargs="*", default=SIZE, metavar="NAME=VALUE", help="fields of the model's config")
+    add("--config", nargs="*", metavar="NAME=VALUE", help="fields of the model's config")
     add("--split", default="val_id", help="of Slabs")
     add("--systems", type=int, help="how many to relax (default 12, or 3 with --quick)")
     add("--fmax", type=float, default=0.03, help="eV/A, the largest force at a minimum")
     add("--steps", type=int, default=200, help="of a relaxation at most")
     add("--out", type=Path, default=Path("runs/relax_slab"))
     args = parser.parse_args(argv)
+    args.config = SIZES[args.model] if args.config is None else args.config
     args.seconds = args.seconds or (60 if args.quick else 480)
     args.systems = args.systems or (3 if args.quick else 12)
     return args

@@ -103,11 +103,14 @@ def run(args: argparse.Namespace, world: World) -> dict[str, object]:
     task = load(args)
     if world.rank == 0:
         world.wait()
+    if len(task.train) < world.size:
+        raise SystemExit(f"{len(task.train)} training frames for {world.size} processes: each must have one at least")
     scale = force_scale(task.train)
     seed_everything(args.seed)
     network = build(args.model, options(args.config), args.cutoff, task.elements)
     model = ScaledPotential(network.to(getattr(torch, args.dtype)), scale, task.atom_energies)
-    trainer = Trainer(model, settings(args), world, args.out / "checkpoint.pt")
+    about = {name: getattr(args, name) for name in ("data", "train", "valid", "model", "config", "cutoff", "dtype")}
+    trainer = Trainer(model, settings(args), world, args.out / "checkpoint.pt", about)
     if world.rank == 0:
         count = sum(p.numel() for p in model.parameters())
         print(f"{task.name}: {len(task.train)} training frames, rms force {scale:.3f} eV/A")
@@ -193,6 +196,8 @@ def options(pairs: Sequence[str]) -> dict[str, object]:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             found[name] = value
+    if "cutoff" in found:
+        raise SystemExit("--config cutoff=...: the edges need it too, write --cutoff")
     return found
 
 

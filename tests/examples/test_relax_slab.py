@@ -81,3 +81,14 @@ def test_the_example_runs_end_to_end(example, tmp_path, capsys):
     assert "EMT's minimum" in capsys.readouterr().out
     again = example.main(["--load", str(tmp_path / "model"), *few])  # a trained model is taken as it is
     assert again == found
+    with pytest.raises(SystemExit, match="holds another model, not with {'seconds': 2.0}"):
+        example.main(["--quick", *TINY, *few, "--seconds", "2"])
+
+
+def test_every_model_has_a_size_of_its_own(example):
+    import train_potential
+
+    for name in ("escn", "scn", "segnn"):
+        config = train_potential.options(example.parse(["--model", name]).config)
+        network = train_potential.build(name, config, 4.5, [1, 29])
+        assert getattr(getattr(network, "config", None), "forces", "autograd") == "autograd"

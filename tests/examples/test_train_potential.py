@@ -144,11 +144,53 @@ def test_learning_rate_warms_up_and_falls():
         (["--data", "water"], "--data must be gfn2:NAME"),
         (["--train", "5000"], "5000 training and 50 validation frames asked for, of 1000"),
         (["--config", "lmax"], "--config takes NAME=VALUE, got 'lmax'"),
+        (["--config", "cutoff=9"], "the edges need it too, write --cutoff"),
+        ([*FEW, "--stress-weight", "1"], r"--stress-weight 1.0, but no model gives a stress"),
     ],
 )
 def test_bad_options_are_named(example, options, message, tmp_path):
     with pytest.raises(SystemExit, match=message):
         example.main(["--out", str(tmp_path), *options])
+
+
+def test_a_checkpoint_of_another_training_is_refused(example, tmp_path):
+    """The same network on other frames: it would go on, or be tested, as if it had learned from these."""
+    where = ["--out", str(tmp_path)]
+    example.main([*FEW, "--halt", "1", *where])
+    for other, message in (
+        (["--seed", "1"], "seed 0 and not 1"),
+        (["--batch", "3"], "batch 4 and not 3"),
+        (["--train", "16"], "train 12 and not 16"),
+        (["--cutoff", "4"], "cutoff 5.0 and not 4.0"),
+    ):
+        with pytest.raises(SystemExit, match=f"is of another training, with {message}: name another folder"):
+            example.main([*FEW, *other, *where])
+    example.main([*FEW, "--epochs", "1", *where])  # how long is free
+
+
+@pytest.mark.parametrize(("columns", "header", "lacking"), [("", "energy=1", "force"), (":forces:R:3", "", "energy")])
+def test_files_without_what_is_learned_are_named(example, tmp_path, columns, header, lacking):
+    row = " 0 0 1" if columns else ""
+    frame = f"2\nProperties=species:S:1:pos:R:3{columns} {header}\nC 0 0 0{row}\nO 0 0 1.1{row}\n"
+    (tmp_path / "mine.extxyz").write_text(6 * frame)
+    with pytest.raises(SystemExit, match=f"lack {lacking}, which has to be learned"):
+        example.main(["--data", str(tmp_path / "mine.extxyz"), "--valid", "2", "--out", str(tmp_path)])
+
+
+def test_errors_with_more_processes_than_frames():
+    """A process without frames adds nothing, and does not fail."""
+    training = load("_potential_training")
+    frames = training.Frames(list(MD("ethanol")[:1]), CutoffGraph(3.0))
+
+    class World:
+        rank, size, device = 2, 3, torch.device("cpu")
+
+        @staticmethod
+        def sum(*values):
+            assert values == (0.0,) * 8
+            return [1.0] * 8  # what the others have
+
+    assert training.errors(torch.nn.Identity(), frames, World, 4)["force"] == 1000
 
 
 @pytest.mark.parametrize("options", [["channels=4", "num_layers=1", "lmax=1", "mmax=1"]])
