@@ -19,8 +19,9 @@ largest distance of the total energy from its first value, in the same unit. Vel
 about a constant, by an amount that falls with the square of the step; so the drift judges the forces.
 
 Success: with forces by autograd the drift of every molecule is below 1e-3, and with direct forces the median drift is
-above that and at least 10 times the one by autograd. The script also prints how far the forces are from the slope of
-the energy and their Jacobian from symmetry. Ends with status 1 otherwise.
+above that and at least 10 times the one by autograd. A run in which a molecule flies apart has an infinite drift. The
+script also prints how far the forces are from the slope of the energy and their Jacobian from symmetry. Ends with
+status 1 otherwise.
 
 The energy of direct forces is that of a separate head, so its error swings with the motion, too; the kinetic energy of
 the last tenth of the run over that of the first, which is printed, does not depend on it.
@@ -174,9 +175,15 @@ def run_nve(model: nn.Module, start: Molecules, steps: int, dt: float, every: in
     }
 
 
-def judge_run(run: dict[str, Tensor], atoms: int, label: str) -> list[NVEDrift]:
-    """Drift of every molecule, printed."""
+def judge_run(run: dict[str, Tensor], atoms: int, label: str, duration: float) -> list[NVEDrift]:
+    """Drift of every molecule, printed; infinite for all if the run ended before its ``duration`` (ps)."""
     kinetic, total = run["kinetic"], run["kinetic"] + run["potential"]
+    if float(run["time"][-1]) < duration - 1e-9:
+        print(
+            f"{label}: ended after {float(run['time'][-1]):.3f} of {duration:.3f} ps; drift / kinetic energy: infinite"
+        )
+        lost = NVEDrift(math.inf, math.inf, math.inf, math.nan, float(kinetic.mean()), float(run["time"][-1]))
+        return [lost] * kinetic.size(1)
     found = [nve_drift(run["time"], total[:, k], kinetic[:, k]) for k in range(kinetic.size(1))]
     tenth = max(len(kinetic) // 10, 1)
     heating = kinetic[-tenth:].mean() / kinetic[:tenth].mean()
@@ -225,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
         clock = time.perf_counter()
         run = run_nve(model, start, args.nve_steps, args.dt, args.every, f"{forces}, NVE")
         print(f"{forces}: {1e3 * (time.perf_counter() - clock) / args.nve_steps:.1f} ms a step of all molecules")
-        drifts[forces] = [d.drift for d in judge_run(run, frame.num_nodes, forces)]
+        drifts[forces] = [d.drift for d in judge_run(run, frame.num_nodes, forces, 1e-3 * args.dt * args.nve_steps)]
         runs[f"forces: {forces}"] = first_of(run)
         result |= {f"{forces} force": force, f"{forces} slope": slope.error, f"{forces} asymmetry": asymmetry}
         result |= {f"{forces} drift": max(drifts[forces]), f"{forces} median": median(drifts[forces])}

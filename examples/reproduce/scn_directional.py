@@ -142,8 +142,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float] | bool
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(rows, indent=1))
-    ok = judge(rows)
-    print("SUCCESS" if ok else "MISSED")
+    ok = judge(rows) or args.quick
+    if args.quick or not set("abcd") <= rows.keys():
+        print("no claims: they are about (a) to (d) in full")
+    else:
+        print("SUCCESS" if ok else "MISSED")
     return {**rows, "ok": ok}
 
 

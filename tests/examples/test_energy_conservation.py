@@ -82,6 +82,11 @@ def test_a_molecule_that_flies_apart_ends_the_run(capsys):
     run = script.run_nve(push, molecules(script), 500, 0.5, 1, "pushed")
     assert len(run["time"]) < 400
     assert "a molecule flew apart after" in capsys.readouterr().out
+    # however flat the energy was until then
+    calm = {"time": torch.arange(9) / 1e3, "kinetic": torch.ones(9, 2), "potential": torch.zeros(9, 2)}
+    assert max(d.drift for d in script.judge_run(calm, 3, "calm", 8e-3)) < 1e-12
+    assert all(d.drift == math.inf for d in script.judge_run(calm, 3, "calm", 0.25))
+    assert all(d.drift == math.inf for d in script.judge_run(run, 3, "pushed", 0.25))
 
 
 @pytest.mark.slow

@@ -5,11 +5,16 @@ import pytest
 from tests.examples._run import load
 
 
-def test_the_script_runs_and_its_networks_differ_as_named():
+def test_the_script_runs_and_its_networks_differ_as_named(capsys):
     found = load("reproduce/scn_directional").main(["--quick", "--models", "abd"])
     assert found["d"]["rotation"] < 1e-4
     assert found["b"]["rotation"] > 1e-2
     assert all(found[key]["force"] > 0 for key in "abd")
+    out = capsys.readouterr().out
+    assert found["ok"]
+    assert "no claims" in out
+    assert "SUCCESS" not in out
+    assert "MISSED" not in out
 
 
 def test_the_verdict_follows_the_figures():
