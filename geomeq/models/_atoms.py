@@ -52,6 +52,18 @@ def _check_elements(z: Tensor, num_elements: int) -> None:
         )
 
 
+def check_table(z: Tensor, table: Tensor) -> None:
+    """Raises unless a table by atomic number ``[Z_max + 1]`` has all elements of ``z`` ``[N]``."""
+    low, high = int(z.min()), int(z.max())
+    if high >= table.numel():
+        raise ValueError(
+            f"no atom energy for atomic number {high}: the table ends at {table.numel() - 1}; fit it on frames that "
+            "have the element"
+        )
+    if low < 0:  # would count from the end of the table
+        raise ValueError(f"no atom energy for atomic number {low}: look at where z comes from")
+
+
 def _check_cell(data: Data) -> None:
     pbc, cell, graphs = data.get("pbc"), data.get("cell"), getattr(data, "num_graphs", 1) or 1
     if graphs > 1 and data.get("batch") is None:

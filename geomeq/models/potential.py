@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from ._atoms import check_table
 from ._derivatives import energy_and_derivatives
 
 
@@ -13,7 +14,8 @@ class Potential(nn.Module):
     Args:
         model: Maps a ``Data`` or ``Batch`` with ``pos`` to energies ``[B, 1]`` or ``[B]``.
         scale: Factor on the model's output, in the unit of energy.
-        atom_energies: Energy of an isolated atom by atomic number, ``[Z_max + 1]``, added per atom of ``data.z``.
+        atom_energies: Energy of an isolated atom by atomic number, ``[Z_max + 1]``, added per atom of ``data.z``, in
+            float64, since totals are large; give the table in float64 too. :class:`ScaledPotential` keeps it so.
         stress: Whether the stress :math:`\sigma = \frac{1}{V} \partial E / \partial \epsilon` is computed too; needs
             ``cell``. Default: where the data has a ``cell``.
 
@@ -57,8 +59,7 @@ class Potential(nn.Module):
             raise ValueError("atom_energies need the atomic numbers data.z [N]")
         table = self.atom_energies
         assert table is not None
-        if z.numel() and int(z.max()) >= table.numel():
-            raise ValueError(f"no atom energy for atomic number {int(z.max())}: the table ends at {table.numel() - 1}")
-        own = table[z].to(energy.dtype)
+        if not torch.compiler.is_compiling() and z.numel():
+            check_table(z, table)
         batch = torch.zeros_like(z) if batch is None else batch
-        return torch.zeros_like(energy).index_add(0, batch, own)
+        return torch.zeros_like(energy, dtype=torch.float64).index_add(0, batch, table[z].double())

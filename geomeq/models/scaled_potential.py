@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from ._atoms import check_table
+
 
 class ScaledPotential(nn.Module):
     r"""Scales the outputs of an energy model and adds an energy for each atom.
@@ -18,6 +20,7 @@ class ScaledPotential(nn.Module):
             ``stress`` ``[B, 3, 3]`` and ``energies`` ``[N]``: :class:`ESCN`, :class:`SCN` or :class:`Potential`.
         scale: In the unit of energy. The root mean square force of the training frames is a good choice.
         atom_energies: By atomic number, ``[Z_max + 1]``, see :func:`geomeq.datasets.atom_energies`; default: none.
+            Copied.
 
     Raises:
         ValueError: If the scale is not positive, the table has another shape, or (in ``forward``) an element is not in
@@ -44,7 +47,9 @@ class ScaledPotential(nn.Module):
             raise ValueError(f"atom_energies must have shape [Z_max + 1], got {list(atom_energies.shape)}")
         self.model = model
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
-        self.register_buffer("atom_energies", None if atom_energies is None else atom_energies.detach().double())
+        self.register_buffer(
+            "atom_energies", None if atom_energies is None else atom_energies.detach().double().clone()
+        )
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """The model's outputs in the unit of the data set; ``energy`` ``[B]`` is float64."""
@@ -71,11 +76,8 @@ class ScaledPotential(nn.Module):
         assert table is not None
         if z is None:
             raise ValueError("atom_energies need the atomic numbers data.z [N]")
-        if not torch.compiler.is_compiling() and z.numel() and int(z.max()) >= table.numel():
-            raise ValueError(
-                f"no atom energy for atomic number {int(z.max())}: the table ends at {table.numel() - 1}; fit it on "
-                "frames that have the element"
-            )
+        if not torch.compiler.is_compiling() and z.numel():
+            check_table(z, table)
         return table[z]
 
     def _apply(self, *args: object, **kwargs: object) -> "ScaledPotential":

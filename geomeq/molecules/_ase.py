@@ -101,7 +101,7 @@ def from_ase(
 
     Raises:
         ImportError: If ASE is missing.
-        TypeError: If ``atoms`` is no ``ase.Atoms``.
+        TypeError: If ``atoms`` is no ``ase.Atoms``, or ``dtype`` not floating-point.
         ValueError: For unknown names, a property that is not there, or a constraint that a graph cannot hold.
 
     Example:
@@ -111,6 +111,8 @@ def from_ase(
     """
     require_ase()
     _check_arguments(atoms, properties, keys)
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}, which would round positions")
     wanted = _PROPERTIES if properties is None else tuple(properties)
     data = Data(pos=_tensor(atoms.positions, dtype), z=torch.from_numpy(atoms.numbers.astype(np.int64)))
     if with_cell or (with_cell is None and (atoms.cell.any() or atoms.pbc.any())):
@@ -246,8 +248,13 @@ def _read_result(atoms: "Atoms", name: str, key: str, named: bool) -> np.ndarray
                 "properties to read without it"
             )
         return None
-    value = np.asarray(value, dtype=np.float64)
+    try:
+        value = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key!r} must hold numbers to be read as {name}, got {value!r}") from None
     if name == "energy":
+        if value.size != 1:
+            raise ValueError(f"{key!r} must be one number to be read as energy, got shape {list(value.shape)}")
         return value.reshape(1)
     if name == "force":
         if value.shape != (len(atoms), 3):

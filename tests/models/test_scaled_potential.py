@@ -71,5 +71,15 @@ def test_bad_input_is_named():
     model = ScaledPotential(Springs(), 1.0, torch.zeros(3))
     with pytest.raises(ValueError, match="no atom energy for atomic number 8: the table ends at 2"):
         model(atoms(1, 8))
+    with pytest.raises(ValueError, match="no atom energy for atomic number -1: look at where z comes from"):
+        model(atoms(1, -1))
     with pytest.raises(ValueError, match="need the atomic numbers"):
         model(Data(pos=torch.zeros(1, 3)))
+
+
+def test_the_table_is_a_copy():
+    """Loading weights must not change the table of the caller."""
+    table = torch.tensor([0.0, -13.6], dtype=torch.float64)
+    model = ScaledPotential(Springs(), 1.0, table)
+    model.load_state_dict({**model.state_dict(), "atom_energies": table + 5})
+    assert table.tolist() == [0.0, -13.6]

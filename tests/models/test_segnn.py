@@ -195,6 +195,14 @@ def test_potential_adds_atom_energies_and_trains_on_forces():
     model = build(**VARIANTS["energy"])
     plain, shifted = Potential(model).eval()(data), Potential(model, atom_energies=table).eval()(data)
     torch.testing.assert_close(shifted["energy"] - plain["energy"], torch.tensor([114.0], dtype=torch.float64))
+    table[[1, 6, 8]] = torch.tensor([-13.123456789, -1030, -2040], dtype=torch.float64)
+    single = Potential(model.float(), atom_energies=table).eval()(data)["energy"]  # float32 would round to 0.2 meV
+    plain = Potential(model).eval()(data)["energy"]
+    assert abs(float(single - plain) - (4 * -13.123456789 - 3070)) < 1e-7
+    model.double()
+    data.z[2] = -1
+    with pytest.raises(ValueError, match="no atom energy for atomic number -1"):
+        Potential(model, atom_energies=table)(data)
     out = Potential(model).train()(data)
     out["forces"].square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.layers.parameters())

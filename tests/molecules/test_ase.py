@@ -195,6 +195,12 @@ def wrong_stress():
     return atoms
 
 
+def named(value):
+    atoms = Atoms("H2", positions=np.eye(3)[:2])
+    atoms.info["n"] = value
+    return atoms
+
+
 @pytest.mark.parametrize(
     ("error", "match", "call"),
     [
@@ -205,6 +211,21 @@ def wrong_stress():
         (ValueError, "not FixBondLengths?; remove it", lambda: from_ase(fixed_bond())),
         (ValueError, "'s' must have 6 entries", lambda: from_ase(wrong_stress(), keys={"stress": "s"})),
         (ValueError, "'f' must have shape .1, 3.", lambda: from_ase(wrong_stress(), keys={"force": "f"})),
+        (
+            ValueError,
+            "'n' must be one number to be read as energy, got shape .2.",
+            lambda: from_ase(named([1, 2]), keys={"energy": "n"}),
+        ),
+        (
+            ValueError,
+            "'n' must hold numbers to be read as energy, got 'x'",
+            lambda: from_ase(named("x"), keys={"energy": "n"}),
+        ),
+        (
+            TypeError,
+            "dtype must be torch.float32 or torch.float64, got torch.int64",
+            lambda: from_ase(named("x"), dtype=torch.int64),
+        ),
         (ValueError, "needs the elements z", lambda: to_ase(Data(pos=torch.zeros(1, 3)))),
         (ValueError, "pos must have shape", lambda: to_ase(Data(pos=torch.zeros(1, 2), z=torch.ones(1)))),
         (ValueError, "z must have shape", lambda: to_ase(Data(pos=torch.zeros(2, 3), z=torch.ones(1)))),
