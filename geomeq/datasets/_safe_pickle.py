@@ -32,7 +32,10 @@ def load_graph(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: If the pickle is damaged, asks for anything but data, or holds no graph.
     """
-    found = _attributes(load_plain(content))
+    try:
+        found = _attributes(load_plain(content))
+    except RecursionError:
+        raise ValueError("damaged pickle: it holds itself") from None
     if not isinstance(found, dict):
         raise ValueError(f"expected a pickled graph, got {type(found).__name__}")
     return found
@@ -99,10 +102,10 @@ def _table() -> dict[tuple[str, str], Any]:
         raise _RefusedError(f"refused to unpickle: a storage that is a {type(found).__name__}")
 
     def frombuffer(buffer: Any, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
-        return np.frombuffer(buffer, dtype=dtype.real()).reshape(shape, order=order).copy()  # type: ignore[call-overload]
+        return _native(np.frombuffer(buffer, dtype=dtype.real()).reshape(shape, order=order))  # type: ignore[call-overload]
 
     def scalar(dtype: _DType, content: bytes) -> Any:
-        return np.frombuffer(content, dtype=dtype.real())[0]
+        return _native(np.frombuffer(content, dtype=dtype.real()))[0]
 
     def encode(text: str, encoding: str) -> bytes:
         if encoding not in ("latin1", "latin-1"):
@@ -142,6 +145,11 @@ class _DType:
         return dtype.newbyteorder(">") if self.order == ">" else dtype
 
 
+def _native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in the order of bytes of this machine, the only one that torch reads."""
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 class _Array:
     """An array whose numbers follow as its state."""
 
@@ -153,7 +161,7 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, by_columns, content = state
         flat = np.frombuffer(content, dtype=dtype.real())
-        self.value = flat.reshape(shape, order="F" if by_columns else "C").copy()
+        self.value = _native(flat.reshape(shape, order="F" if by_columns else "C"))
 
 
 def _real(found: Any) -> Any:
@@ -181,4 +189,5 @@ def _attributes(found: Any) -> Any:
         if not isinstance(inner, dict) or not isinstance(inner.get("_mapping"), dict):
             raise ValueError("a pickled PyG graph without its mapping of attributes")
         state = inner["_mapping"]
-    return {name: value for name, value in _real(state).items() if value is not None and not name.startswith("_")}
+    named = {str(name): value for name, value in _real(state).items() if value is not None}
+    return {name: value for name, value in named.items() if not name.startswith("_")}

@@ -259,6 +259,11 @@ def _from_record(record: dict[str, Any], where: str, task: str) -> Data:
     data = Data(z=_tensor(record["atomic_numbers"], torch.int64).view(-1), pos=pos)
     if len(data.z) != n:
         raise ValueError(f"{where}: {len(data.z)} atomic numbers for {n} positions")
+    sizes = {"fixed": n, "tags": n, "force": 3 * n, "forces": 3 * n, "pos_relaxed": 3 * n, "cell": 9, "pbc": 3}
+    for name, size in sizes.items():
+        given = size if name not in record else _tensor(record[name], torch.float32).numel()
+        if given != size:
+            raise ValueError(f"{where}: {name} must hold {size} numbers for {n} atoms, got {given}")
     fixed = record.get("fixed")
     data.fixed = torch.zeros(n, dtype=torch.bool) if fixed is None else _tensor(fixed, torch.float32).view(-1) > 0.5
     if "cell" in record:

@@ -343,9 +343,17 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path, protocol):
 
 
 def test_damaged_and_incomplete_lmdb_files_are_named(tmp_path):
-    values = [pickle.dumps(record())[:200], pickle.dumps({"pos": torch.zeros(2, 3)}), pickle.dumps(3)]
-    data = OC20(lmdb_file(tmp_path / "bad.lmdb", values))
-    for k, message in enumerate(("damaged pickle", "lacks atomic_numbers", "expected a pickled graph, got int")):
+    short, flat, loop, number = record(), record(), record(), {3: torch.zeros(2, 3)}
+    short.fixed, flat.cell, loop.itself = torch.zeros(2), torch.eye(2), []
+    loop.itself.append(loop.itself)
+    values = [pickle.dumps(value) for value in ({"pos": torch.zeros(2, 3)}, 3, short, flat, loop, number)]
+    data = OC20(lmdb_file(tmp_path / "bad.lmdb", [pickle.dumps(record())[:200], *values]))
+    messages = (
+        *("damaged pickle", "lacks atomic_numbers", "expected a pickled graph, got int"),
+        *("fixed must hold 3 numbers for 3 atoms, got 2", "cell must hold 9 numbers for 3 atoms, got 4"),
+        *("damaged pickle: it holds itself", "lacks atomic_numbers and pos; it has 3"),
+    )
+    for k, message in enumerate(messages):
         with pytest.raises(ValueError, match=f"key {k}: .*{message}"):
             data[k]
     nan = record()
@@ -355,3 +363,11 @@ def test_damaged_and_incomplete_lmdb_files_are_named(tmp_path):
     (tmp_path / "text.lmdb").write_text("no database")
     with pytest.raises(ValueError, match="cannot be read as LMDB"):
         OC20(tmp_path / "text.lmdb")
+
+
+def test_arrays_of_another_machine_are_read(tmp_path):
+    """torch reads numbers in the machine's own order of bytes only."""
+    big = {"pos": np.arange(6, dtype=">f8").reshape(2, 3), "atomic_numbers": np.array([8, 1], dtype=">i8")}
+    data = OC20(lmdb_file(tmp_path / "big.lmdb", [pickle.dumps(big)]))[0]
+    assert data.pos.flatten().tolist() == list(range(6))
+    assert data.z.tolist() == [8, 1]
