@@ -23,6 +23,7 @@ from geomeq.testing._types import (
     act,
     check_type,
     parse_type,
+    roll_wigner,
 )
 
 #: Attributes of coarser levels (``pos_1``, ``pool_index_2``), as ``transforms.MultiScale`` writes them.
@@ -160,6 +161,8 @@ def move(data: Data, element: Element, types: Mapping[str, FeatureType]) -> Move
             turn = row_turn(data, value, element.turn)
         shift_plane = kind.kind == "invariant" and name == "pos"  # points of a plane or a line only shift
         moved = act(FeatureType("position") if shift_plane and element.matrix is None else kind, value, element, turn)
+        if kind.kind == "wigner" and element.matrix is not None:
+            moved = roll_wigner(moved)
         out[name] = moved.to(value.dtype).requires_grad_(value.requires_grad)
     return Moved(out) if element.order is None else _permute(out, element.order)
 

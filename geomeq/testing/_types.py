@@ -1,6 +1,7 @@
 """How a tensor moves under a symmetry: its type, parsed from what users write."""
 
 import functools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,6 +194,23 @@ def _act_wigner(x: Tensor, matrix: Tensor) -> Tensor:
             row = row * float(irrep_matrix(degree, (-1) ** degree, flip)[degree + m, degree + m].round())
         blocks.append(row)
     return torch.cat(blocks, dim=-1)
+
+
+def roll_wigner(x: Tensor) -> Tensor:
+    """Turns the frame of each edge about the edge, by an angle of its own: as good a frame as before.
+
+    A layer that notices the roll is not equivariant, as frames made anew have another one.
+    """
+    layout = wigner_layout(x)
+    angle = 2 * math.pi * (0.618034 * torch.arange(1, x.size(0) + 1, dtype=torch.float64, device=x.device) % 1)[:, None]
+    parts = [x[:, : (layout.lmax + 1) ** 2]]
+    for order in layout.orders[1:]:
+        start = layout.starts[order.rows.start]
+        size = sum(2 * degree + 1 for degree in range(order.m, layout.lmax + 1))
+        plus, minus = x[:, start : start + size], x[:, start + size : start + 2 * size]
+        cos, sin = (order.m * angle).cos(), (order.m * angle).sin()
+        parts += [cos * plus - sin * minus, sin * plus + cos * minus]
+    return torch.cat(parts, dim=1)
 
 
 def wigner_layout(x: Tensor) -> EdgeLayout:

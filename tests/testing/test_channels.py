@@ -121,6 +121,16 @@ def test_a_layer_is_checked_on_stored_frames():
         assert_equivariant(conv, data, "SO(3)", **(options | {"irreps_out": "invariant"} | {"irreps": {"x": kind}}))
 
 
+def test_a_layer_that_notices_the_roll_of_stored_frames_is_caught():
+    data = molecule()
+    kind = "1x0e+1x1o+1x2e on axis -2"
+    for options, low, high in (({}, 0, 1e-12), ({"activation": "s2", "nlat": 3, "nlon": 3}, 1e-2, 10)):
+        torch.manual_seed(0)
+        conv = SO2Conv(4, 4, lmax=2, mmax=1, edge_channels=5, **options).double()
+        error = equivariance_error(conv, data, "SO(3)", irreps={"x": kind}, irreps_out=kind, call=layer_call)
+        assert low <= error < high
+
+
 def test_moved_frames_are_frames_of_the_moved_edges():
     """Up to a turn about the edge, which the first row of each degree (order 0) does not see."""
     from geomeq.testing._elements import Element, random_mirror, random_rotation
