@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from ..neighbors import tie_tolerance
 from ._ase import require_ase, to_voigt
-from ._edge_list import EdgeList, nearest, read_lattice
+from ._edge_list import EdgeList, check_cap, nearest, read_lattice
 from ._verlet import VerletList
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class GeomeqCalculator:
 
     Args:
         model: A module (put into evaluation mode) or a function of a ``Data``.
-        cutoff: Largest distance of neighbours, Angstrom; default: ``config.cutoff`` of the model. Where neither is
-            there, ``transform`` has to make the edges.
+        cutoff: Largest distance of neighbours, Angstrom; default: ``config.cutoff`` of the model, and not less. Where
+            neither is there, ``transform`` has to make the edges.
         transform: Applied to the ``Data`` before the model sees it, to write node features, say.
         max_neighbors: A cap on neighbours, see :func:`periodic_graph`; default: ``config.max_neighbors`` of the model
             if it has one, else none.
@@ -97,7 +97,15 @@ class GeomeqCalculator:
         if not callable(model):
             raise TypeError(f"model must be a module or a function of a Data, got {type(model).__name__}")
         self.model, self.device, self.dtype = _place(model, device, dtype)
-        self.cutoff = _configured(model, "cutoff") if cutoff is None else cutoff
+        self.cutoff, known = cutoff, _configured(model, "cutoff")
+        if cutoff is None:
+            self.cutoff = known
+        elif known is not None and cutoff < known * (1 - 1e-6):
+            raise ValueError(
+                f"cutoff {cutoff} is below that of the model, {known}: it would miss neighbours that it was trained "
+                "with; leave cutoff out"
+            )
+        check_cap(max_neighbors)
         self.max_neighbors = _configured(model, "max_neighbors") if max_neighbors is None else max_neighbors
         if self.cutoff is None and transform is None:
             raise ValueError(
@@ -106,14 +114,24 @@ class GeomeqCalculator:
             )
         self.transform, self.min_distance = transform, float(min_distance)
         self._differentiates = _configured(model, "forces") != "direct"  # else nothing needs to be remembered
-        known = _configured(model, "elements") if elements is None else elements
-        self.elements = None if known is None else frozenset(int(z) for z in known)
+        elements = _configured(model, "elements") if elements is None else elements
+        self.elements = None if elements is None else frozenset(int(z) for z in elements)
         self.neighbors = None if self.cutoff is None else VerletList(float(self.cutoff), skin)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copies and pickles through the class that can be imported, not the one that ``__new__`` makes."""
         public = next(c for c in type(self).__mro__ if not c.__dict__.get("_made_with_ase"))
         return _empty, (public,), self.__dict__
+
+    def set(self, **options: Any) -> dict[str, Any]:
+        """ASE's way to change settings, which here are fixed.
+
+        Raises:
+            ValueError: For any setting.
+        """
+        if options:
+            raise ValueError(f"{', '.join(options)} cannot be set afterwards: make a new GeomeqCalculator")
+        return {}
 
     def calculate(
         self,

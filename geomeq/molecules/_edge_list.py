@@ -100,3 +100,9 @@ def nearest(edges: EdgeList, squares: Tensor, num_nodes: int, most: int, rtol: f
     limit = squares.new_full((num_nodes,), torch.inf)
     limit[full] = squares[order[last]] * (1 + rtol) ** 2
     return squares <= limit[target]
+
+
+def check_cap(max_neighbors: int | None) -> None:
+    """Raises unless a cap on neighbours is a positive integer or ``None``."""
+    if max_neighbors is not None and (int(max_neighbors) != max_neighbors or max_neighbors < 1):
+        raise ValueError(f"max_neighbors must be a positive integer, or None for all neighbours, got {max_neighbors}")

@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from ..neighbors import tie_tolerance
 from ..neighbors._write_edges import graph_of_nodes, reject_coincident, write_edges, write_per_graph
-from ._edge_list import EdgeList, find_edges, nearest, read_lattice, squared_lengths, touching
+from ._edge_list import EdgeList, check_cap, find_edges, nearest, read_lattice, squared_lengths, touching
 
 
 def periodic_graph(
@@ -50,8 +50,7 @@ def periodic_graph(
         >>> periodic_graph(crystal, 1.0)
         Data(pos=[1, 3], cell=[1, 3, 3], edge_index=[2, 6], shift=[6, 3])
     """
-    if max_neighbors is not None and (int(max_neighbors) != max_neighbors or max_neighbors < 1):
-        raise ValueError(f"max_neighbors must be a positive integer, or None for all neighbours, got {max_neighbors}")
+    check_cap(max_neighbors)
     pos = data.get("pos")
     if pos is None:
         raise ValueError(f"a graph needs pos, but the data has only {sorted(data.keys())}; set data.pos = [N, 3]")

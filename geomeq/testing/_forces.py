@@ -26,7 +26,8 @@ class ForceConsistency:
         net_force: Largest sum of the forces of a structure, over the sum of their sizes: 0 if moving a structure as a
             whole leaves its energy alone (and nothing from outside holds its atoms).
         net_torque: The same for torques about the mean position; ``None`` for periodic structures.
-        stress_error: Like ``error`` for the stress; ``None`` if the model gives none.
+        stress_error: Like ``error`` for the stress, of the structures whose cell has a volume; ``None`` if there are
+            none, or the model gives no stress.
         displacements: How many directions the structure was moved in.
     """
 
@@ -93,7 +94,7 @@ def force_consistency(
         >>> force_consistency(spring, Data(pos=torch.tensor([[0.0, 0, 0], [0, 1, 2]]))).error < 1e-9
         True
     """
-    subject = _subject(model, data, transform, call, double)
+    subject = _subject(model, data, transform, call, double, step)
     with undisturbed(subject.model):
         found = _evaluate(subject, subject.data, seed)
         moves = _moves(subject.data, directions, seed)
@@ -144,7 +145,7 @@ def jacobian_asymmetry(
         >>> round(jacobian_asymmetry(swirl, data), 6)
         1.0
     """
-    subject = _subject(model, data, transform, call, double)
+    subject = _subject(model, data, transform, call, double, step)
     batch, size = _graph_of_nodes(subject.data), 0.0
     with undisturbed(subject.model):
         columns = [
@@ -163,7 +164,9 @@ def jacobian_asymmetry(
     return worst
 
 
-def _subject(model: Model, data: Data, transform: Any, call: Any, double: bool) -> Subject:
+def _subject(model: Model, data: Data, transform: Any, call: Any, double: bool, step: float) -> Subject:
+    if not step > 0:
+        raise ValueError(f"step must be positive, got {step}")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: it would be compiled again for float64
     if double and isinstance(model, nn.Module):
         model = copy.deepcopy(model).double()
@@ -276,16 +279,24 @@ def _force_error(
 
 def _stress_error(subject: Subject, stress: Tensor, step: float, seed: int) -> float | None:
     cell = subject.data.get("cell")
-    if cell is None or not bool(torch.isfinite(stress).all()):
+    if cell is None:
         return None
-    volume = torch.linalg.det(cell.view(-1, 3, 3).double()).abs()
+    rows = cell.view(-1, 3, 3).double()
+    volume = torch.linalg.det(rows).abs()
+    solid = volume > 1e-9 * rows.norm(dim=2).prod(dim=1)  # the others have no stress, whatever the model says
+    if not bool(solid.any()):
+        return None
+    if not bool(torch.isfinite(stress.view(-1, 3, 3)[solid]).all()):
+        return math.inf
     worst = largest = 0.0
     for a, b in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
         strain = torch.zeros(3, 3, dtype=cell.dtype, device=cell.device)
         strain[a, b] += 0.5
         strain[b, a] += 0.5
-        slope = _slope(subject, strain, step, seed, lambda found: found["energy"], displace=_strain) / volume
-        expected = (stress.view(-1, 3, 3).double() * strain).sum(dim=(1, 2))
+        slope = (
+            _slope(subject, strain, step, seed, lambda found: found["energy"], displace=_strain)[solid] / volume[solid]
+        )
+        expected = (stress.view(-1, 3, 3)[solid].double() * strain).sum(dim=(1, 2))
         worst = max(worst, float((slope - expected).abs().max()))
         largest = max(largest, float(slope.abs().max()))
     return 0.0 if worst == 0 else worst / largest if largest > 0 else math.inf

@@ -5,6 +5,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from ..molecules import periodic_graph
+from ..molecules._edge_list import check_cap
 from ._edges import require_data, require_pos
 
 
@@ -40,8 +41,7 @@ class PeriodicGraph(BaseTransform):
     def __init__(self, cutoff: float, max_neighbors: int | None = None) -> None:
         if not cutoff > 0:
             raise ValueError(f"cutoff must be positive, got {cutoff}")
-        if max_neighbors is not None and (int(max_neighbors) != max_neighbors or max_neighbors < 1):
-            raise ValueError(f"max_neighbors must be a positive integer, or None for all, got {max_neighbors}")
+        check_cap(max_neighbors)
         self.cutoff = float(cutoff)
         self.max_neighbors = max_neighbors
 

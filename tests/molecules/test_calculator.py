@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from geomeq.models import ESCN, SEGNN, ESCNConfig, Potential, ScaledPotential, SEGNNConfig
+from geomeq.models import ESCN, SCN, SEGNN, ESCNConfig, Potential, ScaledPotential, SCNConfig, SEGNNConfig
 from geomeq.molecules import GeomeqCalculator, from_ase
 from geomeq.transforms import PeriodicGraph
 from tests.molecules._lennard_jones import LennardJones
@@ -428,6 +428,10 @@ def test_bad_structures_and_models_are_named(error, match, atoms, calc):
         (ValueError, "cutoff > 0 and skin >= 0", lambda: ours(skin=-1.0)),
         (ValueError, "cutoff > 0", lambda: ours(cutoff=0.0)),
         (ValueError, "dtype must be torch.float32", lambda: ours(dtype=torch.float16)),
+        (ValueError, "max_neighbors must be a positive integer", lambda: ours(max_neighbors=0)),
+        (ValueError, "max_neighbors must be a positive integer", lambda: ours(max_neighbors=2.5)),
+        (ValueError, "cutoff 3.0 is below that of the model, 6.0", lambda: GeomeqCalculator(SCN(SCNConfig(1)), 3.0)),
+        (ValueError, "cutoff cannot be set afterwards", lambda: ours().set(cutoff=3.0)),
     ],
 )
 def test_bad_arguments_are_named(error, match, call):

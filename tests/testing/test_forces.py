@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
 
-from geomeq.models import SEGNN, Potential, SEGNNConfig
+from geomeq.models import ESCN, SEGNN, ESCNConfig, Potential, SEGNNConfig
 from geomeq.testing import force_consistency, jacobian_asymmetry
-from geomeq.transforms import CutoffGraph
+from geomeq.transforms import CutoffGraph, PeriodicGraph
 
 
 def cluster(atoms=5, seed=0, dtype=torch.float64):
@@ -126,6 +126,31 @@ def test_a_crystal_has_a_stress_and_no_torque():
     assert "stress by" in str(found)
 
 
+def test_stress_is_tested_where_there_is_a_volume():
+    """A molecule in the batch must not hide a wrong stress of the crystal, nor NaN pass for no stress."""
+    config = ESCNConfig(lmax=1, mmax=1, channels=4, num_layers=1, cutoff=2.0)
+    torch.manual_seed(0)
+    model, solid, alone = ESCN(config), crystal(), cluster(4)
+    solid.z, alone.z = (torch.ones(len(d.pos), dtype=torch.long) for d in (solid, alone))
+    solid.pbc, alone.pbc = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, dtype=torch.bool)
+    alone.cell = torch.zeros(1, 3, 3, dtype=torch.float64)
+    keys = ("z", "pos", "cell", "pbc")
+    graphs = [PeriodicGraph(2.0)(Data(**{key: data[key] for key in keys})) for data in (solid, alone)]
+    both = Batch.from_data_list(graphs)
+
+    def spoiled(factor):
+        def call(model, data):
+            out = model(data)
+            return {**out, "stress": factor * out["stress"]}
+
+        return call
+
+    assert force_consistency(model, both).stress_error < 1e-6
+    assert force_consistency(model, both, call=spoiled(-1)).stress_error == pytest.approx(2, rel=1e-5)
+    assert force_consistency(model, both, call=spoiled(torch.nan)).stress_error == torch.inf
+    assert force_consistency(model, graphs[1]).stress_error is None
+
+
 def test_structures_of_a_batch_are_moved_together():
     batch = Batch.from_data_list([cluster(4), cluster(6, seed=1)])
     found = force_consistency(Pairs(), batch)
@@ -194,6 +219,8 @@ def test_bad_arguments_are_named():
         jacobian_asymmetry(lambda data: torch.ones(5, 3), cluster())
     with pytest.raises(ValueError, match=r"forces need positions data.pos \[N, 3\], got None"):
         force_consistency(Pairs(), Data(z=torch.ones(2)))
+    with pytest.raises(ValueError, match="step must be positive, got 0"):
+        force_consistency(Pairs(), cluster(), step=0)
     with pytest.raises(ValueError, match="directions must be at least 1, got 0"):
         force_consistency(Pairs(), cluster(), directions=0)
     with pytest.raises(TypeError, match="PyG|torch_geometric"):
