@@ -10,6 +10,7 @@ above that at EMT's own, both sites (how many metal atoms the adsorbate touches)
     python examples/relax_slab.py --load runs/train_potential
 
 A network once trained is in ``--out`` and used again, unless other options are given: then it is refused.
+
 A start decides which of several minima is found, so two good potentials may differ in the site now and then.
 """
 

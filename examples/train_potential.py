@@ -15,8 +15,9 @@ their configs is set by ``--config``::
 The learning rate warms up and falls as half a cosine, to the end of ``--epochs`` or ``--seconds``, whichever is first.
 Weights are averaged, gradients clipped, energies counted from a fitted energy of each element. After each epoch a
 checkpoint is written to ``--out``; the same command goes on from it, bit for bit as if it had never stopped (unless it
-trains by the clock), and one for other data or another model is refused. At the end: errors on the test sets, ``history.json``, ``learning_curve.png``, ``parity.png``,
-``model.pt``, and with ``--nve`` a run of so many steps at constant energy, ``nve.png``, with its drift.
+trains by the clock), and one for other data or another model is refused. At the end: errors on the test sets,
+``history.json``, ``learning_curve.png``, ``parity.png``, ``model.pt``, and with ``--nve`` a run of so many steps at
+constant energy, ``nve.png``, with its drift.
 """
 
 import argparse
