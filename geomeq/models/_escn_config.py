@@ -102,6 +102,11 @@ class ESCNConfig:
         for name in ("cutoff", "average_degree"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.envelope is not None and self.envelope < 1:
+            raise ValueError(f"envelope must be at least 1, or None for a jump at the cut-off, got {self.envelope}")
+        gated = self.form != "escn" and self.mlp == "gate"
+        if self.invariants and not gated and not (self.forces == "direct" and self.readout == "scalar"):
+            raise ValueError("invariants=True tells a gated network more, but there is none; write mlp='gate'")
         if self.forces == "direct" and self.lmax < (2 if self.stress else 1):
             wanted = "stress of their own need lmax >= 2" if self.stress else "direct forces need lmax >= 1"
             raise ValueError(f"{wanted}, got lmax={self.lmax}")

@@ -92,7 +92,10 @@ class SO2Linear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of variance one over the number of terms, so that unit variance stays; bias 0."""
+        """Normal weights of variance one over the number of terms, so that unit variance stays; bias 0.
+
+        Factors of the edge, where there are any, leave about a third of it.
+        """
         for weight in self.weights:
             nn.init.normal_(weight, std=(weight.size(0) * weight.size(1)) ** -0.5)
         if self.bias is not None:

@@ -189,14 +189,13 @@ def _leaves(tensors: Sequence[Tensor | None], need: Sequence[bool]) -> list[Tens
     return [None if t is None else t.detach().requires_grad_(n) for t, n in zip(tensors, need, strict=True)]
 
 
-def _in_full(forward: Callable[P, T]) -> Callable[P, T]:
-    """Runs ``forward`` without autocast; the mix has it as the caller had."""
+def _in_full(function: Callable[P, T]) -> Callable[P, T]:
+    """Runs ``function`` without autocast; the mix has it as the caller had."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        plan = args[1]
-        assert isinstance(plan, _Plan)
+        plan = next(a for a in (*args, getattr(args[0], "plan", None)) if isinstance(a, _Plan))
         with torch.autocast(plan.autocast[0], enabled=False):
-            return forward(*args, **kwargs)
+            return function(*args, **kwargs)
 
     return run
 
@@ -230,6 +229,7 @@ class _Message(torch.autograd.Function):
         return None, *_gradients(ctx.plan, ctx.need, grad, x, wigner, weight, rest)
 
 
+@_in_full
 def _gradients(
     plan: _Plan,
     need: Sequence[bool],
@@ -314,6 +314,7 @@ class _MessageGrad(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @_in_full
     def backward(ctx: Any, *seconds: Tensor | None) -> tuple[Any, ...]:
         plan, inputs = ctx.plan, ctx.saved_tensors
         flags = ctx.needs_input_grad[2:]

@@ -230,6 +230,8 @@ def test_published_sizes(name):
         ({"norm": "batch"}, "norm must be one of"),
         ({"cutoff": 0.0}, "cutoff must be positive"),
         ({"channels": 0}, "channels must be at least 1"),
+        ({"envelope": 0}, "envelope must be at least 1"),
+        ({"mlp": "grid", "invariants": True}, "write mlp='gate'"),
         ({"forces": "direct", "lmax": 1, "mmax": 1, "stress": True}, "need lmax >= 2"),
         ({"forces": "direct", "lmax": 0, "mmax": 0}, "need lmax >= 1"),
     ],

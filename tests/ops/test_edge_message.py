@@ -184,6 +184,20 @@ def test_autocast_is_the_same_in_both_passes():
     torch.testing.assert_close(grads[1], grads[0], atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("whole_step", [False, True])
+def test_forces_in_a_loss_under_autocast(whole_step):
+    s, results = setting(torch.float32), []
+    for chunk_size in (None, 5):
+        with torch.autocast("cpu", torch.bfloat16):
+            (force,) = torch.autograd.grad(message(s, chunk_size).sum(), s["x"], create_graph=True)
+            loss = force.square().sum()
+            if whole_step:
+                results.append(torch.autograd.grad(loss, s["mix"].linear.weight)[0])
+        if not whole_step:
+            results.append(torch.autograd.grad(loss, s["mix"].linear.weight)[0])
+    torch.testing.assert_close(results[1], results[0], atol=0.05 * results[0].abs().max().item(), rtol=0.05)
+
+
 def test_compiles_in_one_graph(compiled):
     s = setting(torch.float32)
     s["mix"].forward = lambda h, scale, nothing: torch.tanh(s["mix"].linear(h)) * scale[:, None, None]
