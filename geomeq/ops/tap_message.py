@@ -38,7 +38,7 @@ def tap_message(
     :math:`y_m = \cos(m \theta) s_m - \sin(m \theta) s_{-m}`.
 
     Args:
-        first: ``[E, R, H]``, R = 1 for one tap, else 1, 3 or 4 parts.
+        first: ``[E, R, H]``, R = 1 for one tap, else 3 or 4 parts.
         gate: ``[E, H]``.
         weights: ``W_2 [H, H]`` (applied from the right), ``b_2 [H]``, ``W_3 [H, B C]``, ``b_3 [B C]``.
         rows: Rows of each degree, ``2 min(l, mmax) + 1``, B in all, from order -m up.
@@ -47,7 +47,12 @@ def tap_message(
 
     Returns:
         ``[E, B, C]``, differentiable to any order.
+
+    Raises:
+        ValueError: For another number of taps, or of parts.
     """
+    if taps not in (1, 4) or first.size(1) not in ((1,) if taps == 1 else (3, 4)):
+        raise ValueError(f"one tap has 1 part and four taps have 3 or 4, got {taps} taps and {first.size(1)} parts")
     width = weights[2].size(1) // sum(rows)
     plain = torch.compiler.is_compiling() or transforms_functions() or first.size(0) == 0
     if plain or first.device.type != "cpu" or torch.is_autocast_enabled(first.device.type):

@@ -81,3 +81,11 @@ def test_function_transforms_take_the_definition():
 def test_no_edges():
     inputs, rows, taps = problem("m1", edges=0)
     assert tap_message(inputs[0], inputs[1], inputs[2:], rows, taps).shape == (0, 7, 2)
+
+
+@pytest.mark.parametrize(("taps", "parts"), [(4, 1), (1, 3), (2, 3)])
+def test_other_numbers_of_taps_and_parts_are_refused(taps, parts):
+    inputs, rows, _ = problem("m1")
+    first = torch.randn(11, parts, 5, dtype=torch.float64)
+    with pytest.raises(ValueError, match="one tap has 1 part and four taps have 3 or 4"):
+        tap_message(first, inputs[1], inputs[2:], rows, taps)
