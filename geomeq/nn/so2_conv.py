@@ -65,6 +65,7 @@ class SO2Conv(nn.Module):
             compares all edges of a target.
 
     Example:
+        >>> import torch
         >>> from geomeq.harmonics import edge_wigner
         >>> from geomeq.ops import EdgeLayout, EdgeRotation
         >>> edge_index = torch.tensor([[1, 2, 0], [0, 0, 1]])
