@@ -117,6 +117,8 @@ class Sampling:
         points; writes through numpy or ``.data`` go unseen. What was made before such a change stays as it was: make a
         new sampling instead (``dataclasses.replace``).
         """
+        if torch.compiler.is_compiling() and "_key" in self.__dict__:  # versions of tensors cannot be traced
+            return self.__dict__["_key"][1]  # type: ignore[no-any-return]
         tensors = [self.pos, self.area, self.node, self.face]
         tensors += [] if self.rings is None else [self.rings.colatitude, self.rings.count, self.rings.start]
         version = tuple(0 if t is None or t.is_inference() else t._version for t in tensors)

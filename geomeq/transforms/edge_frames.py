@@ -32,9 +32,10 @@ class EdgeFrames(BaseTransform):
             direction.
 
     Example:
+        >>> import torch
         >>> data = Data(edge_index=torch.tensor([[0], [1]]), edge_vec=torch.tensor([[0.0, 2.0, 0.0]]))
-        >>> EdgeFrames(lmax=2, mmax=0)(data).edge_wigner
-        tensor([[1., 0., 1., 0., 0., 0., 1., 0., 0.]])
+        >>> EdgeFrames(lmax=2, mmax=0)(data).edge_wigner.round().int().tolist()
+        [[1, 0, 1, 0, 0, 0, 1, 0, 0]]
     """
 
     def __init__(self, lmax: int, mmax: int | None = None) -> None:
