@@ -12,23 +12,24 @@ takes sparse rows, up to what fits; torch-harmonics (if it is there) what it doe
 Success: the exponent of time in the number of pixels, fitted over grids, within 0.1 of 1; that of memory within 0.1 of
 1 over the two largest grids, and at most 1.1 over all; and the 2048 x 4096 grid with a peak of less than 6 GB, Python
 and all. Ends with status 1 otherwise. (For memory the aim was 1.0 +- 0.1 over all sizes. It is missed from below:
-buffers of a bounded size are most of the memory of a small grid, 0.7 kB a pixel on the smallest and 0.24 kB on the two
-largest. The line was changed after that was seen. What buffers and pixels take is printed too, as the line a + b pixels
-of least relative squares, with the largest relative error of it, which is not small: buffers fill up on the way.)
+buffers of a bounded size are most of the memory of a small grid, 0.53 kB a pixel on the smallest and 0.15 kB on the
+two largest. The line was changed after that was seen. What buffers and pixels take is printed too, as the line
+a + b pixels of least relative squares, with the largest relative error of it, which is not small: buffers fill up on
+the way.)
 
-Measured (two threads of an AMD EPYC, 98 s for all):
+Measured (two threads of an AMD EPYC, 105 s for all):
 
-    grid               32768 pixels     7 ms    23 MB     HEALPix   12288 pixels   1.2 ms    61 MB
-    grid              131072 pixels    23 ms    68 MB     HEALPix   49152 pixels   3.2 ms   252 MB
-    grid              524288 pixels    87 ms   188 MB     HEALPix  196608 pixels    12 ms   898 MB
-    grid             2097152 pixels   427 ms   524 MB     HEALPix  786432 pixels    53 ms  3106 MB
-    grid             8388608 pixels  1797 ms  2032 MB (peak 2.44 GB)
-    torch-harmonics   32768 to 2097152 pixels: 3.5, 15, 62, 248 ms; 12, 43, 174, 411 MB
-    exponents: time 1.014, memory 0.793 over all grids, 0.977 over the two largest
-    memory: 17 MB + 266 bytes a pixel, to 24 % (fitted to the numbers above)
+    grid               32768 pixels    11 ms    18 MB     HEALPix   12288 pixels   1.3 ms    49 MB
+    grid              131072 pixels    28 ms    40 MB     HEALPix   49152 pixels   4.9 ms   172 MB
+    grid              524288 pixels    68 ms   127 MB     HEALPix  196608 pixels    15 ms   636 MB
+    grid             2097152 pixels   365 ms   319 MB     HEALPix  786432 pixels    56 ms  2376 MB
+    grid             8388608 pixels  1811 ms  1224 MB (peak 1.63 GB)
+    torch-harmonics   32768 to 2097152 pixels: 3.3, 11, 65, 296 ms; 14, 39, 149, 367 MB
+    exponents: time 0.928, memory 0.762 over all grids, 0.970 over the two largest
+    memory: 14 MB + 159 bytes a pixel, to 23 %
 
-With as few as 4 channels torch-harmonics is 1.4 to 2 times as fast on a grid (with 16 and 32 it is the other way
-round: docs/benchmarks.md), and the same number of pixels on HEALPix takes half the time of either. Memory of HEALPix is
+With as few as 4 channels torch-harmonics is up to three times as fast on a grid (with 16 and 32 it is mostly the other
+way round: docs/benchmarks.md), and the same number of pixels on HEALPix takes half the time of either. Memory of HEALPix is
 that of building its neighbours.
 
 The gap to a spectral convolution on SO(3) is counted, in multiplications and numbers held, not in seconds. The paper
