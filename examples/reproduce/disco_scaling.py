@@ -29,8 +29,8 @@ Measured (two threads of an AMD EPYC, 105 s for all):
     memory: 14 MB + 159 bytes a pixel, to 23 %
 
 With as few as 4 channels torch-harmonics is up to three times as fast on a grid (with 16 and 32 it is mostly the other
-way round: docs/benchmarks.md), and the same number of pixels on HEALPix takes half the time of either. Memory of HEALPix is
-that of building its neighbours.
+way round: docs/benchmarks.md), and the same number of pixels on HEALPix takes less time than either. Memory of HEALPix
+is that of building its neighbours.
 
 The gap to a spectral convolution on SO(3) is counted, in multiplications and numbers held, not in seconds. The paper
 (Ocampo, Price, McEwen, ICLR 2023, arXiv 2209.13603) states 1e9 in compute and 1e4 in memory for 4k images against the
