@@ -8,25 +8,24 @@ from _potential_training import Frames, Trainer
 from torch import Tensor
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 TOPOLOGY = ("z", "edge_index", "batch", "ptr")
 VALUES = ("pos", "energy", "force")
 
 
-def complete(data: Data) -> Data:
-    """Connects every atom with every other: those beyond the cutoff have an envelope of zero, so energies stay."""
-    index = torch.arange(data.num_nodes)
-    target, source = index.repeat_interleave(len(index)), index.repeat(len(index))
-    data.edge_index = torch.stack([source, target])[:, source != target]
-    return data
+def one_topology(frames: Frames) -> Frames:
+    """The frames, with every pair of atoms that is an edge in any of them as an edge of all.
 
-
-def check_frames(frames: Frames) -> None:
-    """Raises unless all frames are one molecule: a compiled step has fixed sizes."""
+    A compiled step has fixed sizes. Edges longer than the cutoff have an envelope of zero, so energies stay.
+    """
     z = frames.data.z.view(len(frames), -1) if frames.atoms.unique().numel() == 1 else None
     if "cell" in frames.data or z is None or not bool((z == z[0]).all()):
         raise SystemExit("--compile needs frames of one molecule without a cell; train others without it")
+    union = frames.data.edge_index.flip(0).unique(dim=1).flip(0)  # in the order of targets
+    frames.data.edge_index = union.repeat(1, len(frames))
+    frames.slices["edge_index"] = torch.arange(len(frames) + 1) * union.size(1)
+    return frames
 
 
 class CompiledStep:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from _potential_compiled import check_frames, complete
+from _potential_compiled import one_topology
 from _potential_training import Frames, LazyFrames
 from torch import Tensor
 from torch_geometric.data import Data
@@ -29,7 +29,7 @@ class Task:
 
 def load(args: argparse.Namespace) -> Task:
     """The frames that ``--data`` names; edges are found once, unless ``--lazy``."""
-    graph = complete if args.compile else CutoffGraph(args.cutoff)
+    graph = CutoffGraph(args.cutoff)
     train, valid, tests = _sets(args)
     if args.test_frames:
         tests = {name: frames[: args.test_frames] for name, frames in tests.items()}
@@ -49,9 +49,7 @@ def load(args: argparse.Namespace) -> Task:
     if args.compile and args.lazy:
         raise SystemExit("--compile needs frames in memory: leave --lazy away")
     kept = {name: keep(frames) for name, frames in tests.items()}
-    learned = keep(train)
-    if args.compile:
-        check_frames(learned)
+    learned = one_topology(keep(train)) if args.compile else keep(train)
     return Task(args.data, learned, keep(valid) if len(valid) else None, kept, elements, energies)
 
 

@@ -196,9 +196,12 @@ def test_errors_with_more_processes_than_frames():
 @pytest.mark.parametrize("options", [["channels=4", "num_layers=1", "lmax=1", "mmax=1"]])
 def test_a_traced_step_is_the_eager_step(example, tmp_path, options):
     compiled, training = load("_potential_compiled"), load("_potential_training")
-    frames = training.Frames(list(MD("ethanol")[:6]), compiled.complete)
-    compiled.check_frames(frames)
-    network = example.build("escn", example.options(options), 4.0, [1, 6, 8])
+    few = training.Frames(list(MD("ethanol")[:6]), CutoffGraph(2.7))
+    assert few.slices["edge_index"].diff().unique().numel() > 1
+    frames = compiled.one_topology(few)
+    assert frames.slices["edge_index"].diff().unique().tolist() == [frames.batch(torch.tensor([0])).num_edges]
+    assert frames.batch(torch.tensor([0])).num_edges < 72  # not every pair
+    network = example.build("escn", example.options(options), 2.7, [1, 6, 8])
     model = example.ScaledPotential(network.double(), 0.7, torch.zeros(9))
     trainer = training.Trainer(model, training.Settings(), example.World("cpu"))
     frames.data.pos, frames.data.force = frames.data.pos.double(), frames.data.force.double()
@@ -211,7 +214,7 @@ def test_a_traced_step_is_the_eager_step(example, tmp_path, options):
         assert step(batch, 3, 27) == pytest.approx(wanted, rel=1e-12)
         for p, gradient in zip(trainer.parameters, gradients, strict=True):
             torch.testing.assert_close(p.grad, gradient, atol=1e-12, rtol=1e-10)
-        near = [CutoffGraph(4.0)(frame) for frame in MD("ethanol")[index]]
+        near = [CutoffGraph(2.7)(frame) for frame in MD("ethanol")[index]]
         for frame in near:
             frame.pos = frame.pos.double()
         fewer = model(Batch.from_data_list(near))  # edges beyond the cutoff change nothing
