@@ -18,19 +18,17 @@ equal epochs became the default condition after these runs.
 """
 
 import argparse
-import copy
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from _fit import fit
 from torch import Tensor, nn
 from torch_geometric import seed_everything
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform, Compose
-from tqdm import tqdm
 
 from geomeq import plot
 from geomeq.datasets import MD
@@ -88,46 +86,6 @@ def predict(model: Potential, frames: MD) -> tuple[Tensor, Tensor]:
     return torch.cat([o["energy"] for o in outs]), torch.cat([o["forces"] for o in outs])
 
 
-def learning_rate(progress: float, peak: float) -> float:
-    """Warm-up over the first 2 %, then half a cosine."""
-    return peak * min(1.0, (progress + 1e-3) / 0.02) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def train(model: Potential, frames: MD, mean_energy: float, scale: float, args: argparse.Namespace, label: str) -> dict:
-    """Trains for the given epochs or seconds, whichever end first; leaves the averaged weights in ``model``."""
-    loader = DataLoader(frames, batch_size=args.batch, shuffle=True, drop_last=True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    average = copy.deepcopy(model)
-    start, cpu, step, progress, epoch = time.perf_counter(), time.process_time(), 0, 0.0, 0
-    losses: list[float] = []
-    bar = tqdm(desc=label, unit="frame", mininterval=1.0)
-    while progress < 1:
-        model.train()
-        for batch in loader:
-            spent = (time.process_time() - cpu) if args.cpu_time else (time.perf_counter() - start)
-            progress = max(step / (args.epochs * len(loader)), spent / args.seconds)
-            if progress >= 1:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(progress, args.lr)
-            loss = loss_of(model, batch, mean_energy, scale)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimizer.step()
-            step += 1
-            with torch.no_grad():
-                for a, p in zip(average.parameters(), model.parameters(), strict=True):
-                    a.lerp_(p, 1 - min(0.99, step / (step + 10)))
-            losses.append(loss.item())
-            bar.update(args.batch)
-        epoch += 1
-        bar.set_postfix(epoch=epoch, loss=f"{sum(losses[-len(loader) :]) / len(loader):.4f}")
-    bar.close()
-    model.load_state_dict(average.state_dict())
-    return {"epochs": step / len(loader), "wall": time.perf_counter() - start, "cpu": time.process_time() - cpu}
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     args = parse(argv)
     pre_transform = Compose([OneHot(), CutoffGraph(args.cutoff)])
@@ -149,12 +107,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     print(f"forces 0 everywhere: force MAE {1000 * errors['forces 0']:.1f} meV/A")
     for name, model in models.items():
         seed_everything(args.seed)
-        spent = train(model, train_set, mean_energy, scale, args, name)
+        spent = fit(
+            model,
+            DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True),
+            lambda own, batch: loss_of(own, batch, mean_energy, scale),
+            torch.optim.Adam(model.parameters(), lr=args.lr),
+            epochs=args.epochs,
+            seconds=args.seconds,
+            cpu_time=args.cpu_time,
+            label=name,
+        )
         predicted, forces[name] = predict(model, test_set)
         errors[name] = float((forces[name] - true).abs().mean())
         print(
-            f"{name}: {size(model):,} weights, {spent['epochs']:.1f} epochs in {spent['wall']:.0f} s "
-            f"({spent['cpu']:.0f} s of CPU): force MAE {1000 * errors[name]:.1f} meV/A, "
+            f"{name}: {size(model):,} weights, {spent.epochs:.1f} epochs in {spent.wall:.0f} s "
+            f"({spent.cpu:.0f} s of CPU): force MAE {1000 * errors[name]:.1f} meV/A, "
             f"energy MAE {1000 * float((predicted - energy).abs().mean()):.1f} meV"
         )
     ratio = errors["scalar messages"] / errors["SEGNN"]

@@ -30,6 +30,7 @@ the last tenth of the run over that of the first, which is printed, does not dep
 import argparse
 import copy
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,10 @@ from geomeq.datasets import MD, atom_energies
 from geomeq.models import ESCN, ESCNConfig, ScaledPotential
 from geomeq.testing import NVEDrift, force_consistency, jacobian_asymmetry, nve_drift
 from geomeq.transforms import FullyConnected
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what the examples share
+
+from _fit import fit
 
 MASSES = {1: 1.008, 6: 12.011, 7: 14.007, 8: 15.999}  # atomic mass units
 ACCELERATION = 9.648533e-3  # of 1 eV/Angstrom on 1 atomic mass unit, Angstrom/fs^2
@@ -68,37 +73,6 @@ def loss_of(model: ScaledPotential, batch: Batch) -> Tensor:
     out, scale = model(batch), model.scale.float()
     force_loss = ((out["forces"] - batch.force) / scale).square().mean()
     return force_loss + 0.1 * ((out["energy"] - batch.energy) / scale).square().mean().float()
-
-
-def train(model: ScaledPotential, frames: MD, args: argparse.Namespace, label: str) -> None:
-    """Trains for the given time; leaves the averaged weights in the model."""
-    loader = DataLoader(frames, batch_size=args.batch, shuffle=True, drop_last=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-3)
-    average, start, step, progress = copy.deepcopy(model), time.perf_counter(), 0, 0.0
-    bar = tqdm(desc=label, unit="frame", mininterval=1.0)
-    model.train()
-    while progress < 1:
-        for batch in loader:
-            progress = max((time.perf_counter() - start) / args.seconds, step / args.steps if args.steps else 0.0)
-            if progress >= 1:
-                break
-            for group in optimizer.param_groups:  # warm-up over the first 2 %, then half a cosine
-                group["lr"] = args.lr * min(1.0, (progress + 1e-3) / 0.02) * 0.5 * (1 + math.cos(math.pi * progress))
-            loss = loss_of(model, batch)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimizer.step()
-            step += 1
-            with torch.no_grad():
-                for a, p in zip(average.parameters(), model.parameters(), strict=True):
-                    a.lerp_(p, 1 - min(0.99, step / (step + 10)))
-            bar.update(args.batch)
-            bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-    bar.close()
-    model.load_state_dict(average.state_dict())
-    model.eval()
-    print(f"{label}: {step} steps of {args.batch} frames in {time.perf_counter() - start:.0f} s")
 
 
 @torch.no_grad()
@@ -220,7 +194,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float | bool]:
     for forces in ("autograd", "direct"):
         seed_everything(args.seed)
         model = build(forces, train_set, args)
-        train(model, train_set, args, f"{forces}, training")
+        spent = fit(
+            model,
+            DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True),
+            loss_of,
+            torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-3),
+            steps=args.steps or math.inf,
+            seconds=args.seconds,
+            label=f"{forces}, training",
+        )
+        model.eval()
+        print(f"{forces}: {spent.steps} steps of {args.batch} frames in {spent.wall:.0f} s")
         force, energy = errors(model, test_set)
         frame = Data(z=test_set[0].z, pos=test_set[0].pos, edge_index=test_set[0].edge_index)
         slope = force_consistency(model, frame, directions=5)

@@ -18,10 +18,8 @@ Not yet run whole on a quiet machine.
 """
 
 import argparse
-import copy
 import json
-import math
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +28,15 @@ from torch import Tensor, nn
 from torch_geometric import seed_everything
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
-from tqdm import tqdm
 
 from geomeq.datasets import MD
 from geomeq.models import ESCN, SCN, ESCNConfig, SCNConfig
 from geomeq.testing import equivariance_error
 from geomeq.transforms import CutoffGraph
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # what the examples share
+
+from _fit import fit
 
 NAMES = {
     "a": "SCN, m = 0",
@@ -61,41 +62,6 @@ def loss_of(model: nn.Module, batch: Batch, mean_energy: float, scale: float) ->
     energy = (batch.energy - mean_energy).float() / scale
     force = (out["forces"] - batch.force / scale).norm(dim=1).mean()
     return force + 0.05 * (out["energy"] - energy).abs().mean()
-
-
-def learning_rate(progress: float, peak: float) -> float:
-    """Warm-up over the first 2 %, then half a cosine."""
-    return peak * min(1.0, (progress + 1e-3) / 0.02) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def train(
-    model: nn.Module, frames: MD, mean_energy: float, scale: float, args: argparse.Namespace, label: str
-) -> float:
-    """Leaves averaged weights in ``model``; returns the seconds of CPU spent."""
-    generator = torch.Generator().manual_seed(args.seed)
-    loader = DataLoader(frames, batch_size=args.batch, shuffle=True, drop_last=True, generator=generator)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, amsgrad=True)
-    average, step, total = copy.deepcopy(model), 0, args.epochs * len(loader)
-    start, model = time.process_time(), model.train()
-    bar = tqdm(total=args.epochs, desc=label, unit="epoch", mininterval=1.0)
-    for _ in range(args.epochs):
-        for batch in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step / total, args.lr)
-            loss = loss_of(model, batch, mean_energy, scale)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimizer.step()
-            step += 1
-            with torch.no_grad():
-                for a, p in zip(average.parameters(), model.parameters(), strict=True):
-                    a.lerp_(p, 1 - min(0.99, step / (step + 10)))
-        bar.update()
-        bar.set_postfix(loss=f"{loss.item():.4f}")
-    bar.close()
-    model.load_state_dict(average.state_dict())
-    return time.process_time() - start
 
 
 @torch.no_grad()
@@ -131,7 +97,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float] | bool
         seed_everything(args.seed)
         model = build(key, args, degree)
         weights = sum(p.numel() for p in model.parameters())
-        seconds = train(model, train_set, mean_energy, scale, args, f"({key})")
+        generator = torch.Generator().manual_seed(args.seed)
+        seconds = fit(
+            model,
+            DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True, generator=generator),
+            lambda own, batch: loss_of(own, batch, mean_energy, scale),
+            torch.optim.AdamW(model.parameters(), lr=args.lr, amsgrad=True),
+            epochs=args.epochs,
+            label=f"({key})",
+        ).cpu
         force, energy = errors(model, test_set, mean_energy, scale)
         turn = rotation_error(model, test_set, args.cutoff)
         rows[key] = {"force": force, "energy": energy, "seconds": seconds, "rotation": turn, "weights": weights}

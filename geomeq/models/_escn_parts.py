@@ -12,6 +12,7 @@ from geomeq.nn._gate import SILU_FACTOR
 from geomeq.nn._paths import Constant
 from geomeq.nn.spherical_linear import unit_variance_
 from geomeq.ops import EdgeRotation
+from geomeq.ops._product import Linear
 
 from ._escn_config import ESCNConfig
 
@@ -25,7 +26,7 @@ class EdgeScalars(nn.Module):
     def __init__(self, config: ESCNConfig) -> None:
         super().__init__()
         self.radial, self.cutoff, self.num_radial = config.radial, config.cutoff, config.num_radial
-        self.length = nn.Linear(config.num_radial, config.edge_channels)
+        self.length = Linear(config.num_radial, config.edge_channels)
         self.source = nn.Embedding(config.num_elements, config.edge_channels)
         self.target = nn.Embedding(config.num_elements, config.edge_channels)
         self.reset_parameters()
@@ -57,8 +58,8 @@ class DegreeEmbedding(nn.Module):
         super().__init__()
         self.lmax, self.channels = config.lmax, config.channels
         self.scale = config.average_degree**-0.5
-        self.first = nn.Linear(config.edge_channels, config.edge_channels)
-        self.second = nn.Linear(config.edge_channels, (config.lmax + 1) * config.channels)
+        self.first = Linear(config.edge_channels, config.edge_channels)
+        self.second = Linear(config.edge_channels, (config.lmax + 1) * config.channels)
         degree = torch.arange(config.lmax + 1, dtype=torch.float64)
         self._factor = Constant((2 * degree[:, None] + 1).sqrt())
         self.reset_parameters()

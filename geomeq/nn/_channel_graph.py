@@ -93,11 +93,12 @@ class ChannelPart:
         self.lmax, self.mmax, self.taps = len(blocks) - 1, mmax, taps
         self.blocks = list(blocks)
         self.parts = tap_turns(mmax, taps)
+        self.kinds = list(dict.fromkeys(kind for kind, _ in self.parts))
         self.sides: tuple[Slots, Slots] | None = None
         self.turned: tuple[list[Tensor], list[Tensor]] | None = None
         if slots:
             self.sides = (Slots(self.source, num_nodes), Slots(self.target, num_nodes))
-            turned = [self._turned(block) for block in self.blocks]
+            turned = [self._turned(kind) for kind in self.kinds]
             of_side = [[side.gather(t).flatten(1, 2) for t in turned] for side in self.sides]
             self.turned = (of_side[0], of_side[1])
 
@@ -111,15 +112,28 @@ class ChannelPart:
         blocks = [block[rows] for block in self.blocks]
         return ChannelPart(edge_index, blocks, self.num_nodes, self.mmax, self.taps, None, slots=False)
 
-    def _turned(self, block: Tensor) -> Tensor:
-        """Rows of one degree in the parts that taps tell apart, ``[E, R, (2l+1) * M_l]``, column major."""
-        if self.taps == 1:
-            return block.transpose(1, 2).flatten(1).unsqueeze(1)
-        index, sign = turn_rows(block.size(1), self.parts)
-        device = block.device
-        parts = block.index_select(1, torch.tensor(index, device=device))
-        parts = parts * torch.tensor(sign, device=device, dtype=block.dtype)[:, None]
-        return parts.view(-1, len(self.parts), block.size(1), block.size(2)).transpose(2, 3).flatten(2)
+    def _turned(self, kind: str) -> Tensor:
+        """All rows of one kind in each of its parts, ``[E, R_kind, K]``, one degree after the other, row major."""
+        parts = []
+        for part in (p for p in self.parts if p[0] == kind):
+            of_degree = []
+            for block in self.blocks:
+                index, sign = turn_rows(block.size(1), [part])
+                kept = rows_of_kind(block.size(1), kind)
+                if kept:
+                    rows = block.index_select(1, torch.tensor([index[row] for row in kept], device=block.device))
+                    of_degree.append((rows * rows.new_tensor([[sign[row]] for row in kept])).flatten(1))
+            parts.append(torch.cat(of_degree, dim=1))
+        return torch.stack(parts, dim=1)
+
+
+def rows_of_kind(count: int, kind: str) -> list[int]:
+    """Which of the rows of a degree with ``count`` of them a kind of parts reads, see :func:`tap_turns`."""
+    return [row for row in range(count) if kind in ("all", _kind(row - (count - 1) // 2))]
+
+
+def _kind(m: int) -> str:
+    return {0: "constant", 2: "alternating"}.get(m % 4, "turning")
 
 
 def turn_rows(count: int, parts: list[tuple[str, int]]) -> tuple[list[int], list[float]]:
@@ -133,8 +147,7 @@ def turn_rows(count: int, parts: list[tuple[str, int]]) -> tuple[list[int], list
     index, sign = [], []
     for name, step in parts:
         for m in range(-largest, largest + 1):
-            kind = {0: "constant", 2: "alternating"}.get(m % 4, "turning")
-            if kind != name:
+            if name not in ("all", _kind(m)):
                 index.append(m + largest)
                 sign.append(0.0)
             elif step == 0:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomeq.ops._product import Linear, linear
+
 from .sphere_grid import SphereGrid
 
 
@@ -28,9 +30,9 @@ class GridAggregation(nn.Module):
             raise ValueError(f"bands must lie between 1 and lmax + 1 = {lmax + 1}, got {bands}")
         self.channels, self.lmax, self.bands = channels, lmax, bands
         self.grid = SphereGrid(lmax, nlat=2 * (lmax + 1), nlon=2 * (lmax + 1) + 1)
-        self.first = nn.Linear(2 * bands * channels, 2 * bands * channels)
-        self.second = nn.Linear(2 * bands * channels, 2 * channels)
-        self.third = nn.Linear(2 * channels, channels)
+        self.first = Linear(2 * bands * channels, 2 * bands * channels)
+        self.second = Linear(2 * bands * channels, 2 * channels)
+        self.third = Linear(2 * channels, channels)
 
     def forward(self, x: Tensor, message: Tensor) -> Tensor:
         """Coefficients ``[N, (L+1)^2, C]`` of both to the same of the result."""
@@ -39,7 +41,7 @@ class GridAggregation(nn.Module):
         # points are the middle axes of a grid's result; this order of them is the one in which it lies in memory
         points = self.grid.to_grid(mapped).transpose(1, 2)
         points = F.silu(self.second(F.silu(points)))
-        return _with_bias(F.linear(self.grid.from_grid(points.transpose(1, 2)), self.third.weight), self.third.bias)
+        return _with_bias(linear(self.grid.from_grid(points.transpose(1, 2)), self.third.weight), self.third.bias)
 
     def _first(self, both: Tensor) -> Tensor:
         """The first map on coefficients: a degree that lies in several bands sees the sum of their matrices."""
@@ -49,7 +51,7 @@ class GridAggregation(nn.Module):
             stop = (highest + 1) ** 2
             if stop > start:
                 matrix = sum(of_band[1 : self.lmax - highest + 1], of_band[0])
-                parts.append(F.linear(both[:, start:stop], matrix))
+                parts.append(linear(both[:, start:stop], matrix))
             start = stop
         return _with_bias(torch.cat(parts, dim=1), self.first.bias)
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geomeq.ops._product import Linear, matmul
 from geomeq.ops.tap_message import tap_message
 
-from ._channel_graph import ChannelPart, frame_rows, turn_rows
+from ._channel_graph import ChannelPart, frame_rows, rows_of_kind, turn_rows
 
 FEWEST_EDGES = 6.0  # per node, from which mapping nodes and then rotating beats rotating and then mapping edges
 LEAST_FILLED = 0.5  # of the slots: below, the padding of a few nodes with very many edges would cost more
@@ -41,8 +42,8 @@ class ChannelMessage(nn.Module):
         # [channel, end (source, target), row (by degree, then order), hidden]
         self.weight_in = nn.Parameter(torch.empty(channels, 2, num_rows, hidden))
         self.bias_in = nn.Parameter(torch.empty(hidden))
-        self.edge = nn.Linear(edge_channels, hidden)
-        self.middle = nn.Linear(hidden, hidden)
+        self.edge = Linear(edge_channels, hidden)
+        self.middle = Linear(hidden, hidden)
         self.weight_out = nn.Parameter(torch.empty(hidden, num_rows * channels))
         self.bias_out = nn.Parameter(torch.empty(num_rows * channels))
         self.reset_parameters()
@@ -81,25 +82,22 @@ class ChannelMessage(nn.Module):
         assert part.turned is not None
         num_nodes = x.size(0)
         # split and unbind: their gradients are put together once, those of slices would each fill a whole tensor
-        weights = [end.split(self.rows, dim=1) for end in self.weight_in.unbind(1)]
-        sums: list[Tensor | None] = [None, None]
-        for degree, own in enumerate(x.split(_widths(self.lmax), dim=1)):
-            dim = 2 * degree + 1
-            rows = own.reshape(num_nodes * dim, self.channels)
-            for end in range(2):
-                mapped = rows @ weights[end][degree].reshape(self.channels, -1)
-                mapped = mapped.view(num_nodes, dim * self.rows[degree], self.hidden)
-                if degree == end == 0:  # the same for every frame and every roll
-                    mapped = mapped + self.bias_in
-                turned, before = part.turned[end][degree], sums[end]
-                sums[end] = torch.bmm(turned, mapped) if before is None else torch.baddbmm(before, turned, mapped)
-        out = None
-        for slots, total in zip(part.sides, sums, strict=True):
-            assert total is not None
-            own = slots.scatter(total.view(num_nodes, slots.width, len(part.parts), self.hidden))
-            out = own if out is None else out + own
-        assert out is not None
-        return out
+        weights = self.weight_in.split(self.rows, dim=2)
+        mapped = {(kind, end): list[Tensor]() for kind in part.kinds for end in range(2)}
+        for degree, (own, weight) in enumerate(zip(x.split(_widths(self.lmax), dim=1), weights, strict=True)):
+            count = self.rows[degree]
+            made = matmul(own.reshape(-1, self.channels), weight.reshape(self.channels, -1))
+            rows = made.view(num_nodes, 2 * degree + 1, 2 * count, self.hidden).unbind(2)
+            if degree == 0:  # the same for every frame and every roll
+                rows = (rows[0] + self.bias_in, rows[1])
+            for kind, end in mapped:
+                mapped[kind, end] += [rows[end * count + row] for row in rows_of_kind(count, kind)]
+        of_end = []
+        for end, (slots, turned) in enumerate(zip(part.sides, part.turned, strict=True)):
+            sums = [torch.bmm(t, torch.cat(mapped[k, end], dim=1)) for k, t in zip(part.kinds, turned, strict=True)]
+            of_slot = torch.cat([s.view(num_nodes, slots.width, -1, self.hidden) for s in sums], dim=2)
+            of_end.append(slots.scatter(of_slot))
+        return of_end[0] + of_end[1]
 
     def _from_edges(self, x: Tensor, part: ChannelPart) -> Tensor:
         """Rotation of both ends with one gather, then the first linear map: equal to :meth:`_from_nodes`."""
@@ -119,7 +117,7 @@ class ChannelMessage(nn.Module):
                         source = own[:, row if index is None else index[at]]
                         columns.append(source if sign is None or sign[at] > 0 else -source)
                         matrices.append(weight[:, :, row].flatten(0, 1))
-            mapped = torch.cat(columns, dim=1) @ torch.cat(matrices)
+            mapped = matmul(torch.cat(columns, dim=1), torch.cat(matrices))
             parts.append(mapped if k else mapped + self.bias_in)
         return torch.stack(parts, dim=1)
 

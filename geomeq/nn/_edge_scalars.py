@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.ops._product import Linear
 from geomeq.ops.edge_rotation import EdgeLayout
 
 
@@ -33,9 +34,9 @@ class InputScale(nn.Module):
         layers: list[nn.Module] = []
         width = edge_channels
         for size in hidden:
-            layers += [nn.Linear(width, size), nn.LayerNorm(size), nn.SiLU()]
+            layers += [Linear(width, size), nn.LayerNorm(size), nn.SiLU()]
             width = size
-        self.net = nn.Sequential(*layers, nn.Linear(width, self.num_kinds * channels))
+        self.net = nn.Sequential(*layers, Linear(width, self.num_kinds * channels))
 
     def reset_parameters(self) -> None:
         """Draws all weights again."""

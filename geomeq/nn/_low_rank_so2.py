@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.ops._product import Linear, matmul
 
 from ._gate import SILU_FACTOR
 from .spherical_linear import unit_variance_
@@ -43,7 +44,7 @@ class LowRankSO2(nn.Module):
             # both ends, and for m > 0 real and imaginary part, lie on the first axis
             down.append(nn.Parameter(torch.empty(2 * parts, rows * in_channels, hidden_channels)))
             up.append(nn.Parameter(torch.empty(2 * parts, hidden_channels, rows * out_channels)))
-            gates.append(nn.Linear(edge_channels, 2 * parts * hidden_channels))
+            gates.append(Linear(edge_channels, 2 * parts * hidden_channels))
         self.down, self.up, self.gates = nn.ParameterList(down), nn.ParameterList(up), nn.ModuleList(gates)
         self.reset_parameters()
 
@@ -67,11 +68,21 @@ class LowRankSO2(nn.Module):
                 .permute(3, 0, 1, 2, 4)
                 .reshape(2, edges * parts, rows * self.in_channels)
             )
-            gate = F.silu(self.gates[m](edge_scalars)) * SILU_FACTOR
-            gate = gate.view(edges, 1, 2 * parts, self.hidden_channels).expand(-1, parts, -1, -1)
-            gate = gate.permute(2, 0, 1, 3).reshape(2 * parts, edges * parts, self.hidden_channels)
-            x = torch.bmm(x.repeat_interleave(parts, dim=0), self.down[m]) * gate
-            y = torch.bmm(x, self.up[m]).view(2, parts, edges, parts, rows, self.out_channels).sum(dim=0)
-            out.append(y[0, :, 0] if m == 0 else torch.cat([y[0, :, 0] - y[1, :, 1], y[0, :, 1] + y[1, :, 0]], dim=1))
+            gates = (F.silu(self.gates[m](edge_scalars)) * SILU_FACTOR).view(edges, 1, 2 * parts, self.hidden_channels)
+            made: list[Tensor] = []
+            for k, (down, up, gate) in enumerate(zip(self.down[m], self.up[m], gates.unbind(2), strict=True)):
+                hidden = matmul(x[k // parts], down).view(edges, parts, self.hidden_channels) * gate
+                y = matmul(hidden.view(edges * parts, self.hidden_channels), up).view(
+                    edges, parts, rows, self.out_channels
+                )
+                if k < parts:
+                    made.append(y)
+                else:
+                    made[k - parts] = made[k - parts] + y  # of the other end
+            if m == 0:
+                out.append(made[0][:, 0])
+            else:
+                (p, q), (r, s) = (own.unbind(1) for own in made)
+                out.append(torch.cat([p - s, q + r], dim=1))
             at += parts * rows
         return torch.cat(out, dim=1)

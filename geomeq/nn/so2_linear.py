@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.ops._product import matmul
 from geomeq.ops.edge_rotation import EdgeLayout
 
 from ._edge_scalars import InputScale
@@ -129,13 +130,13 @@ class SO2Linear(nn.Module):
         blocks = h.split([order.rows.stop - order.rows.start for order in self.layout.orders], dim=1)
         for order, rows, own in zip(self.layout.orders, blocks, self.weights, strict=True):
             if order.m == 0:
-                made = rows.flatten(1) @ own[0]
+                made = matmul(rows.flatten(1), own[0])
                 made, extra = self._split(made)
                 parts.append(made)
             elif self.reflections:
-                parts.append((rows.reshape(2 * edges, own.size(1)) @ own[0]).view(edges, 2 * own.size(2)))
+                parts.append(matmul(rows.reshape(2 * edges, own.size(1)), own[0]).view(edges, 2 * own.size(2)))
             else:
-                parts.append(rows.flatten(1) @ signed_matrix(own))
+                parts.append(matmul(rows.flatten(1), signed_matrix(own)))
         out = torch.cat(parts, dim=1).view(edges, self.layout_out.num_rows, self.out_channels)
         return (out, extra) if self.extra_scalars else out
 

@@ -120,12 +120,12 @@ class SphereGrid(nn.Module):
         order = self._in.order.on(x.device)
         if self.mmax is None and self.lmax > 0:
             x = x.index_select(1, order)
-        rows, at = [], 0
-        for m, table in enumerate(self._up):
-            size = table.like(x).size(1)
-            part = x[:, at : at + size * (2 if m else 1)].reshape(x.size(0) * (2 if m else 1), size, channels)
-            rows.append((table.like(x) @ part).view(x.size(0), 2 if m else 1, self.nlat * channels))
-            at += size * (2 if m else 1)
+        rows = []
+        # one split: the gradient of each slice alone would be as large as x
+        sizes = [(2 if m else 1, self.lmax + 1 - m) for m in range(self._in.mmax + 1)]
+        for table, (signs, degrees), part in zip(self._up, sizes, x.split([a * b for a, b in sizes], 1), strict=True):
+            part = part.reshape(x.size(0) * signs, degrees, channels)
+            rows.append((table.like(x) @ part).view(x.size(0), signs, self.nlat * channels))
         ring = self._ring_up.like(x) @ torch.cat(rows, dim=1)  # [N, nlon, nlat * C]
         return ring.view(*lead, self.nlon, self.nlat, channels).transpose(-2, -3)
 
@@ -143,12 +143,12 @@ class SphereGrid(nn.Module):
         rings = samples.transpose(-2, -3).reshape(math.prod(lead), self.nlon, self.nlat * channels)
         count = rings.size(0)
         orders = (self._ring_down.like(rings) @ rings).view(count, 2 * self._out.mmax + 1, self.nlat, channels)
-        rows, at = [], 0
-        for m, table in enumerate(self._down):
-            size = 2 if m else 1
-            part = orders[:, at : at + size].reshape(count * size, self.nlat, channels)
-            rows.append((table.like(rings) @ part).view(count, size * table.like(rings).size(0), channels))
-            at += size
+        rows = []
+        signs = [2 if m else 1 for m in range(self._out.mmax + 1)]
+        for m, (table, part) in enumerate(zip(self._down, orders.split(signs, dim=1), strict=True)):
+            part = part.reshape(count * signs[m], self.nlat, channels)
+            size = signs[m] * (self.lmax_out + 1 - m)
+            rows.append((table.like(rings) @ part).view(count, size, channels))
         x = torch.cat(rows, dim=1)
         if self.mmax is None and self.lmax_out > 0:
             x = x.index_select(1, self._out.back.on(x.device))

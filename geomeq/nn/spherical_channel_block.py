@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from geomeq._checks import check_edge_index, check_finite, check_shape
 from geomeq.harmonics import edge_wigner, polynomial_envelope
 from geomeq.harmonics.attributes import edge_length
+from geomeq.harmonics.radial import normal_curve
+from geomeq.ops._product import Linear
 from geomeq.ops.edge_rotation import EdgeLayout
 
 from ._channel_graph import ChannelPart, nearest, random_angles, rolled
@@ -45,7 +47,7 @@ class EdgeScalars(nn.Module):
     def __init__(self, num_basis: int, channels: int, num_elements: int) -> None:
         super().__init__()
         self.source, self.target = nn.Embedding(num_elements, channels), nn.Embedding(num_elements, channels)
-        self.distance, self.last = nn.Linear(num_basis, channels), nn.Linear(channels, channels)
+        self.distance, self.last = Linear(num_basis, channels), Linear(channels, channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -166,8 +168,8 @@ class SphericalChannelBlock(nn.Module):
         )
         self.down = self.up = None
         if reduced_channels is not None:
-            self.down = nn.Linear(channels, inner, bias=False)
-            self.up = nn.Linear(inner, channels, bias=False)
+            self.down = Linear(channels, inner, bias=False)
+            self.up = Linear(inner, channels, bias=False)
         self.aggregate = GridAggregation(channels, lmax, bands) if grid else None
 
     def reset_parameters(self) -> None:
@@ -337,4 +339,4 @@ def _gaussians(length: Tensor, cutoff: float, count: int, width: float) -> Tenso
     """Gaussians on ``[0, cutoff]``, ``width`` spacings wide, ``[E, count]``."""
     centre = torch.linspace(0, cutoff, count, dtype=length.dtype, device=length.device)
     step = cutoff / max(1, count - 1) * width
-    return torch.exp(-0.5 * ((length[:, None] - centre) / step).square())
+    return normal_curve((length[:, None] - centre) / step)

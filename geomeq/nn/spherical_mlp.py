@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from geomeq._checks import check_shape
+from geomeq.ops._product import Linear
 
 from ._gate import SILU_FACTOR
 from ._paths import Constant
@@ -61,7 +62,7 @@ class GatedMLP(nn.Module):
         self.act = SphericalGate(lmax)
         self.second = SphericalLinear(hidden_channels, channels if out_channels is None else out_channels, lmax)
         squares, gates = lmax * hidden_channels * self.invariants, lmax * hidden_channels
-        self.gates = nn.Linear(channels + squares, gates + hidden_channels * self.invariants) if lmax else None
+        self.gates = Linear(channels + squares, gates + hidden_channels * self.invariants) if lmax else None
         degree = torch.tensor(row_degrees(lmax))
         self._mean = Constant((F.one_hot(degree, lmax + 1)[:, 1:] / (2 * degree[:, None] + 1).double()).T)
         self.reset_parameters()
@@ -131,7 +132,7 @@ class GridMLP(nn.Module):
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         self.grid = SphereGrid(lmax, nlat=nlat, nlon=nlon, normalization="unit")
         self.channels, self.lmax = tuple(channels), lmax
-        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(channels))
+        self.layers = nn.ModuleList(Linear(a, b, bias=False) for a, b in pairwise(channels))
         self.scalar = None
         if separable:
             self.scalar = nn.ModuleList([nn.Linear(channels[0], channels[1]), nn.Linear(channels[1], channels[-1])])

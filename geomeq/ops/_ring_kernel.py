@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from geomeq.ops._product import product
 from geomeq.ops._ring_plan import RingPlan
 from geomeq.ops._scratch import scratch
 
@@ -19,8 +19,6 @@ _CHUNK = 2**22  # bytes of filtered channels at a time: small enough for a cache
 _ROWS = 2**19  # bytes of rows that are transformed at a time: the result is still hot when it is transposed
 _SMALL = 400  # multiplications: torch does smaller products of a batch in a loop of its own, ten times slower
 _SIGNS = (-1, 1)  # of the imaginary part of a spectrum in the plane it goes to
-# no public name of torch, and not in every build of it
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Bound(NamedTuple):
@@ -132,18 +130,11 @@ def filtered(bound: Bound, spectrum: Tensor) -> Iterator[Sums]:
         yield Sums(first, last, plain, crossed)
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """``x @ weight.T``; by oneDNN where it is there, which is twice as fast as MKL on some processors."""
-    if _ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu":
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
-    return F.linear(x, weight)
-
-
 def mix(sums: Tensor, weight: Tensor) -> Tensor:
     """Channels of ``[R, K * C]`` to ``[R, O]`` by ``[G, O / G, K, C / G]``."""
     groups, outputs, taps, _ = weight.shape
     if groups == 1:
-        return linear(sums, weight.reshape(outputs, -1))
+        return product(sums, weight.reshape(outputs, -1).t())
     sums = sums.view(sums.size(0), taps, groups, -1)
     return torch.einsum("rkgc,gokc->rgo", sums, weight).reshape(sums.size(0), -1).contiguous()
 
@@ -167,7 +158,7 @@ def _mix_planes(plan: RingPlan, sums: Sums, weight: Tensor) -> Tensor:
 def correlate(sums: Tensor, x: Tensor, groups: int, taps: int) -> Tensor:
     """``[R, K * O]`` against ``[R, C]``: ``[G, C / G, K, O / G]``."""
     if groups == 1:
-        return linear(x.t(), sums.t()).view(1, x.size(1), taps, -1)
+        return product(x.t(), sums).reshape(1, x.size(1), taps, -1)
     return torch.einsum("rkgo,rgc->gcko", sums.view(sums.size(0), taps, groups, -1), x.view(x.size(0), groups, -1))
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geomeq.ops._functorch import transforms_functions
+from geomeq.ops._product import product
 from geomeq.ops._scratch import scratch
 
 _SLICE = 2**21  # numbers of the widest buffer, 8 MB in float32: less, and products pack their matrices too often
@@ -134,28 +135,29 @@ class _TapMessage(torch.autograd.Function):
         first, gate = first.contiguous(), gate.contiguous()
         edges, hidden, wide = first.size(0), first.size(2), last.size(1)
         keep = any(ctx.needs_input_grad) and not recompute
-        before = first.new_empty(edges, taps, wide) if keep else None
+        before: list[Tensor] = []
         out = first.new_empty(edges, wide)
         step = max(1, _SLICE // (taps * wide))
         for start in range(0, edges, step):
             part = slice(start, min(start + step, edges))
             own = _hidden(first[part], gate[part], middle, middle_bias, taps)[-1]
-            size = own.size(0)
-            last_before = scratch("tap before", first, size, wide) if before is None else before[part].view(size, wide)
-            torch.addmm(last_bias, own, last, out=last_before)
-            values = scratch("tap after", first, size, wide)
-            torch.ops.aten.silu.out(last_before, out=values)
+            values = scratch("tap after", first, own.size(0), wide)
+            made = product(own, last, last_bias)
+            torch.ops.aten.silu.out(made, out=values)
+            if keep:
+                before.append(made)
             if taps == 1:
                 out[part] = values
             else:
                 _mean(values.view(-1, taps, sum(rows), wide // sum(rows)), rows, out[part])
-        ctx.save_for_backward(first, gate, middle, middle_bias, last, last_bias, before)
+        ctx.save_for_backward(first, gate, middle, middle_bias, last, last_bias, *before)
         ctx.rows, ctx.taps, ctx.hidden = rows, taps, hidden
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, before = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once: a checkpoint computes them when asked
+        inputs, before = saved[:6], saved[6:]
         if torch.is_grad_enabled():  # to be differentiated again
             return (None, None, None, *_differentiable(ctx, inputs, grad))
         return (None, None, None, *_backward(ctx.rows, ctx.taps, inputs, before, grad.contiguous()))
@@ -164,8 +166,7 @@ class _TapMessage(torch.autograd.Function):
 def _hidden(first: Tensor, gate: Tensor, middle: Tensor, bias: Tensor, taps: int) -> tuple[Tensor, ...]:
     """Before and after both activations, ``[e * taps, H]``, in scratch."""
     edges, _, width = first.shape
-    names = ("tap p", "tap s", "tap q", "tap t", "tap h")
-    p, s, q, t, h = (scratch(name, first, edges, taps, width) for name in names)
+    p, s, q, h = (scratch(name, first, edges, taps, width) for name in ("tap p", "tap s", "tap q", "tap h"))
     if taps == 1:
         p.copy_(first)
     else:
@@ -176,10 +177,9 @@ def _hidden(first: Tensor, gate: Tensor, middle: Tensor, bias: Tensor, taps: int
             torch.add(base, first[:, turn], alpha=1 if tap < 2 else -1, out=p[:, tap])
     torch.ops.aten.silu.out(p, out=s)
     torch.mul(s, gate[:, None], out=q)
-    flat = t.view(edges * taps, width)
-    torch.addmm(bias, q.view(edges * taps, width), middle, out=flat)
-    torch.ops.aten.silu.out(flat, out=h.view(edges * taps, width))
-    return p, s, q, flat, h.view(edges * taps, width)
+    t = product(q.view(edges * taps, width), middle, bias)
+    torch.ops.aten.silu.out(t, out=h.view(edges * taps, width))
+    return p, s, q, t, h.view(edges * taps, width)
 
 
 def _mean(values: Tensor, rows: Sequence[int], out: Tensor) -> None:
@@ -216,7 +216,7 @@ def _spread(grad: Tensor, rows: Sequence[int], out: Tensor) -> None:
 
 
 def _backward(
-    rows: tuple[int, ...], taps: int, inputs: Sequence[Tensor], before: Tensor | None, grad: Tensor
+    rows: tuple[int, ...], taps: int, inputs: Sequence[Tensor], before: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor, ...]:
     first, gate, middle, middle_bias, last, last_bias = inputs
     edges, hidden, wide = first.size(0), first.size(2), last.size(1)
@@ -224,15 +224,11 @@ def _backward(
     g_weights = [torch.zeros_like(t) for t in (middle, middle_bias, last, last_bias)]
     step = max(1, _SLICE // (taps * wide))
     silu_backward = torch.ops.aten.silu_backward.grad_input
-    for start in range(0, edges, step):
+    for number, start in enumerate(range(0, edges, step)):
         part = slice(start, min(start + step, edges))
         p, s, q, t, h = _hidden(first[part], gate[part], middle, middle_bias, taps)
         size = h.size(0)
-        if before is None:
-            own = scratch("tap before", first, size, wide)
-            torch.addmm(last_bias, h, last, out=own)
-        else:
-            own = before[part].view(size, wide)
+        own = before[number] if before else product(h, last, last_bias)
         g = scratch("tap after", first, size, wide)
         if taps == 1:
             g.copy_(grad[part])
@@ -240,15 +236,13 @@ def _backward(
             shape = (sum(rows), wide // sum(rows))
             _spread(grad[part].view(-1, *shape), rows, g.view(-1, taps, *shape))
         silu_backward(g, own, grad_input=g)
-        g_weights[2].addmm_(h.T, g)
+        g_weights[2].add_(product(h.T, g))
         g_weights[3].add_(g.sum(dim=0))
-        g_hidden = scratch("tap gh", first, size, hidden)
-        torch.mm(g, last.T, out=g_hidden)
+        g_hidden = product(g, last.T)
         silu_backward(g_hidden, t, grad_input=g_hidden)
-        g_weights[0].addmm_(q.view(size, hidden).T, g_hidden)
+        g_weights[0].add_(product(q.view(size, hidden).T, g_hidden))
         g_weights[1].add_(g_hidden.sum(dim=0))
-        g_q = scratch("tap gq", first, size, hidden).view(-1, taps, hidden)
-        torch.mm(g_hidden, middle.T, out=g_q.view(size, hidden))
+        g_q = product(g_hidden, middle.T).view(-1, taps, hidden)
         torch.mul(g_q, s, out=s)
         torch.sum(s, dim=1, out=g_gate[part])
         g_q.mul_(gate[part][:, None])
