@@ -17,6 +17,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from geomeq.ops._product import addmm, matmul
 from geomeq.ops.coupling import CouplingRows
 from geomeq.ops.edge_rotation import EdgeLayout
 
@@ -156,17 +157,17 @@ class FrameMessage:
         matrices = self._first(self.first.linear.weight)
         linear: dict[int, Tensor] = {}
         if edge_scalar is not None:
-            linear[0] = edge_scalar @ matrices[-1]
+            linear[0] = matmul(edge_scalar, matrices[-1])
         for order, matrix in zip(self._in, matrices, strict=False):
             rotated = graph.into_frame(order.rows, order.columns, self.lmax).apply(tables[order.width])
             rotated = rotated.view(graph.num_edges * (2 if order.m else 1), matrix.size(0))
             m = order.m
-            linear[m] = torch.addmm(linear[m], rotated, matrix) if m in linear else rotated @ matrix
+            linear[m] = addmm(linear[m], rotated, matrix) if m in linear else matmul(rotated, matrix)
         hidden = _gate_orders(self.first, linear)
         linear = {}
         for m, matrix in zip(self._second_orders, self._second(self.second.linear.weight), strict=True):
             if m in hidden:
-                linear[m] = hidden[m] @ matrix
+                linear[m] = matmul(hidden[m], matrix)
         return self._sum_out(_gate_orders(self.second, linear), graph)
 
     def _sum_out(self, message: dict[int, Tensor], graph: SteerableGraph) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from geomeq.groups.finite import FiniteGroup
 from geomeq.groups.homogeneous import HomogeneousSpace
+from geomeq.ops._product import matmul
 
 from ._once import ExpandOnce
 from ._pair_orbits import PairOrbits
@@ -85,7 +86,7 @@ class DensePath:
 
     def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
         """``x`` ``[B, |X|, Ci]`` to ``[B, |Y|, Co]``."""
-        out = x.transpose(1, 2).reshape(x.size(0), -1) @ self.once(weight, self)
+        out = matmul(x.transpose(1, 2).reshape(x.size(0), -1), self.once(weight, self))
         return out.view(x.size(0), self.size[1], weight.size(2))
 
 

@@ -7,6 +7,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from geomeq._checks import check_shape
+from geomeq.ops._product import addmm, matmul
 
 from ._graph import AttributeCouplings
 from ._paths import ProductGroup, SteerablePaths, WeightAssembly, from_kinds, layout, product_group, to_table, widths
@@ -141,7 +142,7 @@ class SteerableLinear(nn.Module):
                     if made == kind:
                         coupled = attr.get(group).apply(tables[w])
                         coupled = coupled.view(x.size(0) * (2 * int(kind[:-1]) + 1), matrix.size(0))
-                        rows = coupled @ matrix if rows is None else torch.addmm(rows, coupled, matrix)
+                        rows = matmul(coupled, matrix) if rows is None else addmm(rows, coupled, matrix)
                 shape = (x.size(0), 2 * int(kind[:-1]) + 1, columns)
                 if rows is None:  # unreachable
                     out[kind] = x.new_zeros(shape)

@@ -19,6 +19,7 @@ from torch import Tensor
 from geomeq.ops._gauge_fused import fused_moments
 from geomeq.ops._gauge_mix import Mixer, harmonics, layout_slices, make_mixer
 from geomeq.ops._kernels import choose_path, weighted_rows
+from geomeq.ops._product import add_product, product_into
 
 # Numbers per block of moments: 2 MiB of float32 stay near the cores and keep a layer's memory near that of its output.
 _BLOCK = 1 << 19
@@ -186,10 +187,10 @@ def _mix(
     parts = zip(layout_slices(mixer.out).items(), mixer.inputs(sums), matrices, strict=True)
     for (order, columns), moments, matrix in parts:
         place = out[:, columns]
-        torch.mm(moments, matrix, out=place)
+        product_into(place, moments, matrix)
         if order in pairs:
             into, _ = pairs[order]
-            place.addmm_(x[:, into], own[into, columns])
+            add_product(place, x[:, into], own[into, columns])
 
 
 @torch.library.custom_op("geomeq::gauge_mix_backward", mutates_args=())
@@ -220,9 +221,9 @@ def gauge_mix_backward(
         rows = slice(nodes.start * batch, nodes.stop * batch)
         _mix(mixer, sums, matrices, flat[rows], flat_grad[rows], own, pairs)
         for moments, total, place in zip(mixer.inputs(sums), grads, columns, strict=True):
-            total.addmm_(moments.t(), flat_x[rows, place])
+            add_product(total, moments.t(), flat_x[rows, place])
     for into, place in pairs.values():
-        torch.mm(flat_grad[:, into].t(), flat_x[:, place], out=grad_own[into, place])
+        product_into(grad_own[into, place], flat_grad[:, into].t(), flat_x[:, place])
     return grad_x, mixer.fold(grads).transpose(1, 2).contiguous(), grad_own
 
 

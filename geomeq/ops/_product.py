@@ -35,6 +35,22 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return _onednn(a, b.t(), bias)
 
 
+def product_into(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Writes ``a @ b`` to ``out``."""
+    if a.size(0) * a.size(1) * b.size(1) < _LEAST or not _fit(a, b, None):
+        torch.mm(a, b, out=out)
+    else:
+        out.copy_(product(a, b))
+
+
+def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Adds ``a @ b`` to ``out``."""
+    if a.size(0) * a.size(1) * b.size(1) < _LEAST or not _fit(a, b, None):
+        out.addmm_(a, b)
+    else:
+        out.add_(product(a, b))
+
+
 def _fit(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN may have them; torch says what is wrong with sizes that do not fit, oneDNN does not."""
     own = [a, b] if bias is None else [a, b, bias]
@@ -80,6 +96,14 @@ def matmul(x: Tensor, matrix: Tensor) -> Tensor:
         return x @ matrix
     made: Tensor = _Product.apply(x.reshape(-1, x.size(-1)), matrix, None)
     return made.view(*x.shape[:-1], matrix.size(1))
+
+
+def addmm(add: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+    """``add + x @ matrix`` for ``[M, N]`` or ``[N]``, ``[M, K]`` and ``[K, N]``, differentiable to any order."""
+    if _by_torch(x, x.numel() * matrix.size(1)):
+        return torch.addmm(add, x, matrix)
+    made: Tensor = _Product.apply(x, matrix, add if add.dim() == 1 else None)
+    return made if add.dim() == 1 else made + add
 
 
 def _by_torch(x: Tensor, work: int) -> bool:

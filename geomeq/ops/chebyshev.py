@@ -18,6 +18,7 @@ from torch import Tensor
 
 from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._kernels import choose_path, weighted_rows
+from geomeq.ops._product import add_product, product, product_into
 from geomeq.ops.sparse_operator import SparseOperator
 
 CHEB_PATHS = ("auto", "fused", "clenshaw", "reference")
@@ -106,7 +107,7 @@ def _sum_terms(x: Tensor, weight: Tensor, rows: Rows, out: Tensor) -> None:
     target = out[0] if batch == 1 else out.new_empty(x.size(1) * batch, out.size(2))
     for j, term in enumerate(_terms(_by_node(x), rows, weight.size(0))):
         flat = term.view(-1, channels)
-        torch.mm(flat, weight[0], out=target) if j == 0 else target.addmm_(flat, weight[j])
+        (add_product if j else product_into)(target, flat, weight[j])
     if batch > 1:
         out.copy_(_by_sample(target.view(x.size(1), -1), batch))
 
@@ -117,13 +118,14 @@ def _sum_clenshaw(x: Tensor, weight: Tensor, rows: Rows, out: Tensor) -> None:
     flat = _by_node(x).view(-1, channels)
 
     def projected(j: int) -> Tensor:
-        return (flat @ weight[j]).view(nodes, -1)
+        return product(flat, weight[j]).reshape(nodes, -1)
 
     last = weight.size(0) - 1
     twice, after, now = 2 * rows[2], None, projected(last)
     for j in range(last - 1, -1, -1):
         step = _apply(rows, twice if j > 0 else rows[2], now).view(-1, out.size(2))
-        step = step.addmm_(flat, weight[j]).view(nodes, -1)
+        add_product(step, flat, weight[j])
+        step = step.view(nodes, -1)
         after, now = now, step if after is None else step.sub_(after)
     out.copy_(_by_sample(now, batch))
 
@@ -177,7 +179,7 @@ def cheb_mix_backward(
         for group in _groups(x.size(0), weight.size(1)):
             flat = _by_node(grad[group]).view(-1, weight.size(2))
             for j, term in enumerate(_terms(_by_node(x[group]), there, weight.size(0))):
-                grad_weight[j].addmm_(term.view(-1, weight.size(1)).t(), flat)
+                add_product(grad_weight[j], term.view(-1, weight.size(1)).t(), flat)
         return grad_x, grad_weight
     for group in _groups(x.size(0), weight.size(2)):
         _backward_terms(grad[group], x[group], weight, back, grad_x[group] if needs_x else None, grad_weight)
@@ -195,9 +197,9 @@ def _backward_terms(
         target = grad_x[0] if batch == 1 else grad_x.new_empty(x.size(1) * batch, channels)
     for j, term in enumerate(_terms(_by_node(grad), rows, weight.size(0))):
         flat = term.view(-1, outputs)
-        grad_weight[j].addmm_(flat_t, flat)
+        add_product(grad_weight[j], flat_t, flat)
         if target is not None:
-            torch.mm(flat, weight[0].t(), out=target) if j == 0 else target.addmm_(flat, weight[j].t())
+            (add_product if j else product_into)(target, flat, weight[j].t())
     if grad_x is not None and target is not None and batch > 1:
         grad_x.copy_(_by_sample(target.view(x.size(1), -1), batch))
 

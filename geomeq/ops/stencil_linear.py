@@ -10,6 +10,7 @@ from geomeq._checks import check_shape
 from geomeq.ops._adjacency import Size
 from geomeq.ops._functorch import transforms_functions
 from geomeq.ops._kernels import choose_path, weighted_rows
+from geomeq.ops._product import add_product, product_into
 from geomeq.ops.stencil import HALF, Stencil, check_features, sparse_rows
 
 # Numbers per block of rows: 4 MiB of float32 stay near a core. Several threads take four times as much at once, since
@@ -148,7 +149,7 @@ def stencil_mix(x: Tensor, weight: Tensor, there: Sequence[Tensor], back: Sequen
     matrix, flat = weight.reshape(num_coefs * channels, outputs), out.view(-1, outputs)
     for nodes, entries in _blocks(there[0], num_coefs, num_coefs * batch * channels):
         sums = _block_sums(there, nodes, entries, num_coefs, x, path)
-        torch.mm(sums, matrix, out=flat[nodes.start * batch : nodes.stop * batch])
+        product_into(flat[nodes.start * batch : nodes.stop * batch], sums, matrix)
     return out
 
 
@@ -165,8 +166,8 @@ def stencil_mix_backward(
         for nodes, entries in _blocks(back[0], num_coefs, num_coefs * batch * outputs):
             sums = _block_sums(back, nodes, entries, num_coefs, grad, path)
             rows = slice(nodes.start * batch, nodes.stop * batch)
-            torch.mm(sums, matrix, out=flat[rows])
-            grad_weight.addmm_(flat_x[rows].t(), sums)
+            product_into(flat[rows], sums, matrix)
+            add_product(grad_weight, flat_x[rows].t(), sums)
     return grad_x, grad_weight.view(channels, num_coefs, outputs).transpose(0, 1).contiguous()
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from geomeq._checks import check_shape
 from geomeq.ops._functorch import transforms_functions
+from geomeq.ops._product import add_product, product_into
 
 # Numbers per tile: 4 MiB of float32 stay near a core; several threads share a larger one (see stencil_linear).
 _TILE = 1 << 20
@@ -115,7 +116,7 @@ def taps_gather(x: Tensor, weight: Tensor, table: Tensor, scale: Tensor | None) 
     x = x.contiguous()
     for rows, result in zip(x, out, strict=True):
         for nodes in _tiles(table, taps * channels):
-            torch.mm(_gathered(rows, table, scale, nodes, room), matrix, out=result[nodes])
+            product_into(result[nodes], _gathered(rows, table, scale, nodes, room), matrix)
     return out
 
 
@@ -130,7 +131,7 @@ def taps_scatter(y: Tensor, weight: Tensor, table: Tensor, scale: Tensor | None,
         for nodes in _tiles(table, taps * channels):
             n = nodes.stop - nodes.start
             message = room[: n * taps]
-            torch.mm(rows[nodes], matrix, out=message.view(n, taps * channels))
+            product_into(message.view(n, taps * channels), rows[nodes], matrix)
             if scale is not None:
                 message.mul_(scale[nodes].reshape(-1, 1))
             result.index_add_(0, table[nodes].flatten(), message)
@@ -145,7 +146,7 @@ def taps_outer(x: Tensor, y: Tensor, table: Tensor, scale: Tensor | None) -> Ten
     x, y = x.contiguous(), y.contiguous()
     for rows, result in zip(x, y, strict=True):
         for nodes in _tiles(table, taps * channels):
-            out.addmm_(_gathered(rows, table, scale, nodes, room).t(), result[nodes])
+            add_product(out, _gathered(rows, table, scale, nodes, room).t(), result[nodes])
     return out.view(taps, channels, outputs)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from geomeq._checks import check_shape
 from geomeq.ops._adjacency import Size, read_graph
 from geomeq.ops._functorch import transforms_functions
+from geomeq.ops._product import add_product, product
 from geomeq.ops.stencil import HALF
 from geomeq.ops.stencil_linear import stencil_mix
 
@@ -242,7 +243,7 @@ def typed_sum(x: Tensor, weight: Tensor, edges: Sequence[Tensor], reverse: bool,
         return out
     x, flat = x.reshape(x.size(0), -1), out.view(out.size(0), -1)
     for edge_type, block in _type_blocks(ptr, batch * (channels + outputs)):
-        message = x.index_select(0, source[block]).view(-1, channels) @ weight[edge_type]
+        message = product(x.index_select(0, source[block]).view(-1, channels), weight[edge_type])
         flat.index_add_(0, target[block], message.view(-1, batch * outputs))
     return out
 
@@ -266,7 +267,7 @@ def typed_outer(x: Tensor, grad: Tensor, edges: Sequence[Tensor], size: Sequence
     for edge_type, block in _type_blocks(ptr, numbers):
         left = x.index_select(0, source[block]).view(-1, channels)
         right = grad.index_select(0, target[block]).view(-1, outputs)
-        out[edge_type].addmm_(left.t(), right)
+        add_product(out[edge_type], left.t(), right)
     return out
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from geomeq.ops import _product
-from geomeq.ops._product import Linear, linear, matmul, product
+from geomeq.ops._product import Linear, add_product, addmm, linear, matmul, product, product_into
 
 needs_onednn = pytest.mark.skipif(not _product._ONEDNN, reason="torch without oneDNN")
 
@@ -46,6 +46,33 @@ def test_every_layout_gives_the_product(shape, rng):
                 assert made.dtype == torch.float32
                 torch.testing.assert_close(made.double(), wanted, atol=2e-4, rtol=0)
                 assert not torch.allclose(product(a, -b, bias).double(), wanted, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_into_memory_that_is_there(dtype, rng):
+    for rows in (3, 400):
+        a, b = torch.randn(rows, 96, generator=rng).to(dtype), torch.randn(96, 70, generator=rng).to(dtype)
+        out = torch.full((rows, 90), 7.0, dtype=dtype)
+        product_into(out[:, :70], a, b)
+        torch.testing.assert_close(out[:, :70], a @ b, atol=1e-4, rtol=0)
+        add_product(out[:, :70], a, -2 * b)
+        torch.testing.assert_close(out[:, :70], -(a @ b), atol=1e-4, rtol=0)
+        assert bool((out[:, 70:] == 7).all())
+
+
+@needs_onednn
+def test_a_sum_and_a_product(rng):
+    x, matrix = torch.randn(300, 96, generator=rng), torch.randn(96, 70, generator=rng, requires_grad=True)
+    for add in (torch.randn(70, generator=rng, requires_grad=True), torch.randn(300, 70, generator=rng)):
+        found, wanted = addmm(add, x, matrix), torch.addmm(add, x, matrix)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+        needed = [t for t in (add, matrix) if t.requires_grad]
+        for ours, theirs in zip(
+            torch.autograd.grad(found.square().sum(), needed),
+            torch.autograd.grad(wanted.square().sum(), needed),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-4)
 
 
 @needs_onednn
