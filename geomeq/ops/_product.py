@@ -1,8 +1,8 @@
 """Products of float32 matrices on a CPU by oneDNN.
 
-torch gives them to MKL, whose kernels for processors of other makers than its own use half of the vector width that is
-there: products by oneDNN, which torch also contains, are 2.2 to 2.4 times as fast on an AMD EPYC with AVX-512
-(``examples/benchmarks``, case ``product``). Sums are in float32 in both; they differ by rounding.
+torch gives them to MKL, which is slow on processors of other makers than its own: products by oneDNN, which torch also
+contains, are twice as fast on an AMD EPYC with AVX-512 (``examples/benchmarks``, case ``product``). Sums are in float32
+in both; they differ by rounding.
 """
 
 from typing import Any
