@@ -15,7 +15,7 @@ Ends with status 1 unless (c) and (d) have a force MAE more than 15 % below that
 time, (d) keeps rotations to 1e-4 and (b) breaks them by more than 1e-2, in float32 after training.
 
 Measured, seed 0, one core of two that were busy (bundled ethanol, GFN2-xTB), force MAE in meV/A and seconds of CPU:
-(a) 33.5, 119 s; (b) 33.2, 119 s; (c) 26.4, 159 s; (d) 12.4, 120 s; (e) 10.8, 159 s. So the claim holds for four taps, by
+(a) 33.5, 119 s; (b) 33.2, 119 s; (c) 26.4, 159 s; (d) 12.4, 120 s; (e) 10.8, 159 s. The claim holds for four taps, by
 21 % at 1.33 times the time, but one tap gains hardly anything; exact SO(2) messages of the same orders win by 63 % in
 the same time and keep rotations to 3e-6, where (b) breaks them by 3e-2.
 """
