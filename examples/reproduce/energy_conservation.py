@@ -23,7 +23,7 @@ above that and at least 10 times the one by autograd. A run in which a molecule 
 script also prints how far the forces are from the slope of the energy and their Jacobian from symmetry. Ends with
 status 1 otherwise.
 
-Measured, seed 0, one core of two that were busy, 570 s: with forces by autograd (142,025 weights, test error 24.2 meV/A)
+Measured, seed 0, one core of two that were busy, 570 s: with forces by autograd (142,025 weights, error 24.2 meV/A)
 drifts of 3.8e-5 to 1.7e-4 over 2.5 ps at 495 K, largest deviation 3e-3, asymmetry of the Jacobian 9e-11; with direct
 forces (151,579 weights, 16.5 meV/A) 3.3e-2 to 0.55, kinetic energy up by a third, asymmetry 1e-2. Ratio of the medians:
 9,700. The step of 0.25 fs was chosen after short runs at 0.5 fs had come near the limit for lack of accuracy of the

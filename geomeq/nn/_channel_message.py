@@ -83,7 +83,7 @@ class ChannelMessage(nn.Module):
         num_nodes = x.size(0)
         # split and unbind: their gradients are put together once, those of slices would each fill a whole tensor
         weights = self.weight_in.split(self.rows, dim=2)
-        mapped = {(kind, end): list[Tensor]() for kind in part.kinds for end in range(2)}
+        mapped: dict[tuple[str, int], list[Tensor]] = {(kind, end): [] for kind in part.kinds for end in range(2)}
         for degree, (own, weight) in enumerate(zip(x.split(_widths(self.lmax), dim=1), weights, strict=True)):
             count = self.rows[degree]
             made = matmul(own.reshape(-1, self.channels), weight.reshape(self.channels, -1))
