@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from geomeq.ops._functorch import transforms_functions
 
 _LEAST = 2**20  # multiplications; below that oneDNN's 10 microseconds a call are more than it wins
+_BLOCK = 2048  # rows at a time of gradients of weights
 _WORTH = 128  # multiplications for each number that has to be copied first
 # no public name of torch, and not in every build of it
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -28,11 +29,21 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         return _onednn(a, b.t(), bias)
     if bias is None and b.stride(0) == 1:
         return _onednn(b.t(), a, None).t()
-    if work < _WORTH * min(a.numel(), b.numel()):
+    if bias is not None or work < _WORTH * min(a.numel(), b.numel()):
         return _by_mkl(a, b, bias)
-    if bias is None and b.numel() < a.numel():
-        return _onednn(b.t(), a, None).t()
-    return _onednn(a, b.t(), bias)
+    if b.numel() < a.numel():
+        return _sum_of_blocks(b.t(), a.t()).t()
+    return _sum_of_blocks(a, b)
+
+
+def _sum_of_blocks(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for an ``a`` that has to be copied, a piece at a time that stays in the cache."""
+    parts = zip(a.split(_BLOCK, dim=1), b.split(_BLOCK), strict=True)
+    first, last = next(parts)
+    out = _onednn(first, last.t(), None)
+    for first, last in parts:
+        out.add_(_onednn(first, last.t(), None))
+    return out
 
 
 def product_into(out: Tensor, a: Tensor, b: Tensor) -> None:

@@ -35,7 +35,9 @@ def layouts(rows, columns, rng):
     yield torch.randn(rows, 2 * columns, generator=rng)[:, ::2]
 
 
-@pytest.mark.parametrize("shape", [(300, 70, 90), (90, 300, 70), (70, 90, 300), (5000, 32, 16), (4, 3, 2)])
+@pytest.mark.parametrize(
+    "shape", [(300, 70, 90), (90, 300, 70), (90, 5000, 160), (160, 5000, 90), (5000, 32, 16), (4, 3, 2)]
+)
 def test_every_layout_gives_the_product(shape, rng):
     rows, inner, columns = shape
     for a in layouts(rows, inner, rng):
@@ -44,7 +46,7 @@ def test_every_layout_gives_the_product(shape, rng):
                 wanted = a.double() @ b.double() + (0 if bias is None else bias)
                 made = product(a, b, bias)
                 assert made.dtype == torch.float32
-                torch.testing.assert_close(made.double(), wanted, atol=2e-4, rtol=0)
+                torch.testing.assert_close(made.double(), wanted, atol=5e-4, rtol=0)
                 assert not torch.allclose(product(a, -b, bias).double(), wanted, atol=1e-2)
 
 
