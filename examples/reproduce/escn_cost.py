@@ -24,9 +24,9 @@ The times of one L are taken in turns on the same edges: 10,000, and fewer where
 (``EDGES``); all are quoted per 10,000 edges. Exponents are slopes of the logarithm of the time over that of L, from
 L = 2 on; the crossover is where the straight lines through the ratios reach 1.
 
-Measured with ``--threads 2`` (26 s), ms per 10,000 edges, SO(2) with mmax = L against e3nn: 9.7 and 23.5 (L = 1), 32 and
-88, 65 and 561, 120 and 2,274 (L = 4: 19 times), 171 and 2,686, 249 and 4,399 (L = 6). Exponents 1.9 and 3.6: small
-matrices are still far from the cubic and sixth powers of the count of multiplications. No crossover: faster from L = 1.
+Measured with ``--threads 2`` (26 s), ms per 10,000 edges, SO(2) with mmax = L against e3nn: 9.7 and 23.5 (L = 1), 32
+and 88, 65 and 561, 120 and 2,274 (L = 4: 19 times), 171 and 2,686, 249 and 4,399 (L = 6). Exponents 1.9 and 3.6: small
+matrices are still far from the third and sixth powers of the count of multiplications. No crossover: faster from L = 1.
 
 Success: the SO(2) layer (mmax = L) is as fast at some L <= 2, and more than 5 times as fast at L = 4. Ends with status
 1 otherwise.
