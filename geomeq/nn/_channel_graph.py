@@ -1,6 +1,7 @@
 """Geometry that all layers of a spherical channel network share: frames of the edges, lengths, who is near."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -93,7 +94,8 @@ class ChannelPart:
         self.lmax, self.mmax, self.taps = len(blocks) - 1, mmax, taps
         self.blocks = list(blocks)
         self.parts = tap_turns(mmax, taps)
-        self.kinds = list(dict.fromkeys(kind for kind, _ in self.parts))
+        #: how many parts each kind of rows has
+        self.kinds = dict(Counter(kind for kind, _ in self.parts))
         self.sides: tuple[Slots, Slots] | None = None
         self.turned: tuple[list[Tensor], list[Tensor]] | None = None
         if slots:

@@ -94,9 +94,11 @@ class ChannelMessage(nn.Module):
                 mapped[kind, end] += [rows[end * count + row] for row in rows_of_kind(count, kind)]
         of_end = []
         for end, (slots, turned) in enumerate(zip(part.sides, part.turned, strict=True)):
-            sums = [torch.bmm(t, torch.cat(mapped[k, end], dim=1)) for k, t in zip(part.kinds, turned, strict=True)]
-            of_slot = torch.cat([s.view(num_nodes, slots.width, -1, self.hidden) for s in sums], dim=2)
-            of_end.append(slots.scatter(of_slot))
+            sums = []
+            for (kind, count), own in zip(part.kinds.items(), turned, strict=True):
+                made = torch.bmm(own, torch.cat(mapped[kind, end], dim=1))
+                sums.append(made.view(num_nodes, slots.width, count, self.hidden))
+            of_end.append(slots.scatter(torch.cat(sums, dim=2)))
         return of_end[0] + of_end[1]
 
     def _from_edges(self, x: Tensor, part: ChannelPart) -> Tensor:

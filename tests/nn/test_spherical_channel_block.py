@@ -202,9 +202,12 @@ def test_permutation_no_edges_one_node_and_stored_frames():
     torch.testing.assert_close(permuted, out[order])
     none = torch.empty(2, 0, dtype=torch.long)
     for nodes in (0, 1, 3):
-        alone = block(x[:nodes], z[:nodes], none, vec[:0])
-        assert alone.shape == (nodes, 16, 3)
-        torch.testing.assert_close(alone, block.aggregate(x[:nodes], torch.zeros_like(x[:nodes])))
+        for path in ("auto", "nodes", "edges"):
+            lonely = build(path=path)
+            lonely.load_state_dict(block.state_dict())
+            alone = lonely(x[:nodes], z[:nodes], none, vec[:0])
+            assert alone.shape == (nodes, 16, 3)
+            torch.testing.assert_close(alone, block.aggregate(x[:nodes], torch.zeros_like(x[:nodes])))
     stored = block.geometry(edge_index, vec, 5, wigner=edge_wigner(vec, 3, 1))
     torch.testing.assert_close(block(x, z, edge_index, geometry=stored), out, rtol=0, atol=0)
 
