@@ -55,6 +55,8 @@ def fit(
         cpu_time: Whether seconds of CPU count, which is fair on a busy machine.
         label: Of the progress bar.
     """
+    if len(loader) == 0:
+        raise SystemExit("there is not one whole batch to train on: take more frames, or a smaller --batch")
     peak, average = optimizer.defaults["lr"], copy.deepcopy(model)
     wall, cpu, step, progress = time.perf_counter(), time.process_time(), 0, 0.0
     last = min(steps, epochs * len(loader))

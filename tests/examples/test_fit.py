@@ -51,6 +51,13 @@ def test_the_first_limit_ends_it(limit):
     assert spent.steps == min(limit.get("steps", math.inf), 4 * limit.get("epochs", math.inf))
 
 
+def test_no_batch_is_an_error_and_no_endless_loop():
+    own = model()
+    none = DataLoader([Data(x=torch.zeros(1, 1))], batch_size=2, drop_last=True)
+    with pytest.raises(SystemExit, match="smaller --batch"):
+        fit.fit(own, none, square, torch.optim.SGD(own.parameters(), lr=0.1), epochs=1)
+
+
 def test_seconds_end_it():
     own, begun = model(), time.perf_counter()
     spent = fit.fit(own, line(), square, torch.optim.SGD(own.parameters(), lr=0.1), seconds=0.3)
